@@ -1,0 +1,1 @@
+//! Amazon ECR operations, private and public, over the layerhold engine.

@@ -1,0 +1,1 @@
+//! The layerhold registry server and its command line.

@@ -1,0 +1,1 @@
+//! Reference model, generators, faulty file systems and contract suites for layerhold.

@@ -1,0 +1,3 @@
+//! Blobs: bytes addressed by digest.
+
+pub mod fingerprint;

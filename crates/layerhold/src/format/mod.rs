@@ -1,0 +1,1 @@
+//! Every byte that reaches the disk is spelled here.

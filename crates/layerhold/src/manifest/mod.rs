@@ -1,0 +1,4 @@
+//! Manifests: documents kept byte for byte.
+
+pub mod document;
+pub mod json;

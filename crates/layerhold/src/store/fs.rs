@@ -1,0 +1,151 @@
+//! The file system as the stores see it.
+//!
+//! No code above this trait names `std::fs`. Three implementations exist: the real one ([`super::real`]), one that
+//! fails at the N-th call and one that simulates a crash (both in the test kit).
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::Deref;
+use std::path::Path;
+
+/// How an existing file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Reads alone.
+    Read,
+    /// Reads and writes.
+    ReadWrite,
+}
+
+/// What a name in a directory stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// Anything else; no store makes one.
+    Other,
+}
+
+/// One name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name, without its directory.
+    pub name: String,
+    /// What it stands for.
+    pub kind: EntryKind,
+}
+
+/// Room on the medium, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// What an ordinary process may still use.
+    pub available: u64,
+    /// The size of the file system.
+    pub total: u64,
+}
+
+/// A file system below one root directory. Paths are relative to that root and use `/`.
+///
+/// Nothing is durable before it is synced: a file's bytes and length by [`File::sync_data`], its *name* by
+/// [`FileSystem::sync_dir`] on the directory that holds it. A failed sync must never be tried again: the system may
+/// have dropped the bytes and would then say yes.
+pub trait FileSystem: Send + Sync + Debug {
+    /// Makes a new file, open for reading and writing. `AlreadyExists` where the name is taken.
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn File>>;
+
+    /// Opens an existing file. `NotFound` where there is none.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn File>>;
+
+    /// Removes a file's name. Open handles keep reading.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Renames a file without replacing: `AlreadyExists` where `to` is taken.
+    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Renames a file, replacing `to` in one step.
+    fn rename_replace(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Makes one directory; its parent exists. `AlreadyExists` where the name is taken. The root itself is `""`.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// The names in a directory, in no order. `NotFound` where there is no such directory.
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
+
+    /// A file's length in bytes. `NotFound` where there is none.
+    fn file_len(&self, path: &Path) -> io::Result<u64>;
+
+    /// Room below the root.
+    fn space(&self) -> io::Result<Space>;
+
+    /// Takes an exclusive lock on a file, made if it is absent, for as long as the value lives. `WouldBlock` where
+    /// another process or another value of this process holds it. The file's contents become `holder`.
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn Debug + Send + Sync>>;
+
+    /// The directory on this machine that is the root, where there is one (RocksDB opens files by itself).
+    fn native_root(&self) -> Option<&Path> {
+        None
+    }
+}
+
+/// An open file. Positioned calls alone, so that one handle serves any number of threads.
+pub trait File: Send + Sync + Debug {
+    /// Reads at most `buf.len()` bytes at `offset`; 0 at or past the end. May read less than asked for.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes at most all of `buf` at `offset` and says how much; the file grows as needed.
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Cuts or extends (with zeros) to `len` bytes.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// The length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Makes the file's bytes and length durable, but not its name.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Asks the system to start writing `len` bytes at `offset` out, without waiting. A hint: no durability follows.
+    fn start_writeback(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// `len` bytes at `offset`, mapped where the system can. The file must never be shortened while the value lives.
+    /// A sector that cannot be read is an error here, not a signal later.
+    fn map(&self, offset: u64, len: usize) -> io::Result<Box<dyn Deref<Target = [u8]> + Send + Sync>>;
+
+    /// Reads exactly `buf.len()` bytes; `UnexpectedEof` where the file is shorter. Interrupted calls are repeated.
+    fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buf.is_empty() {
+            match self.read_at(buf, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => {
+                    buf = buf.get_mut(n..).unwrap_or_default();
+                    offset += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of `buf`. Interrupted calls are repeated; a call that writes nothing is `WriteZero`, so that this
+    /// never spins.
+    fn write_all_at(&self, mut buf: &[u8], mut offset: u64) -> io::Result<()> {
+        while !buf.is_empty() {
+            match self.write_at(buf, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    buf = buf.get(n..).unwrap_or_default();
+                    offset += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}

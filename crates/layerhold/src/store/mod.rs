@@ -1,0 +1,175 @@
+//! The two storage traits and what implements them.
+//!
+//! Everything above this module works on an ordered map of rows ([`MetadataStore`]) and on files of bytes that are
+//! written once ([`BlobStore`]). What a store must promise is written on the traits; the contract suites of
+//! `layerhold-testkit` hold every implementation to it.
+//!
+//! | trait | implementations |
+//! |---|---|
+//! | [`MetadataStore`] | [`Journaled`](journaled::Journaled) over a [`Table`](table::Table): RocksDB, or memory |
+//! | [`BlobStore`] | [`LocalBlobStore`](local::LocalBlobStore) over a [`FileSystem`](fs::FileSystem) |
+//! | [`FileSystem`](fs::FileSystem) | [`RealFileSystem`](real::RealFileSystem); failing and crashing ones in the test kit |
+
+use std::ops::ControlFlow;
+
+pub mod batch;
+pub mod blobs;
+pub mod error;
+pub mod fs;
+pub mod journal;
+pub mod journaled;
+pub mod local;
+pub mod lock;
+pub mod mem;
+mod mmap;
+pub mod real;
+#[cfg(feature = "rocksdb")]
+pub mod rocks;
+mod sys;
+pub mod table;
+
+pub use batch::Batch;
+pub use blobs::{BlobStore, Location, StagedBlob, StoredBlob};
+pub use error::{CommitError, StorageError};
+
+/// How a row is held from [`MetadataStore::lock_and_get`] until its [`LockSet`] is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LockMode {
+    /// "I read it and rely on it": any number of holders, none of them exclusive.
+    Shared,
+    /// "I write it, delete it, or rely on its absence": one holder.
+    Exclusive,
+}
+
+/// What is on the medium when [`MetadataStore::commit`] returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The group survives a process kill and a power cut.
+    Synced,
+    /// The group survives neither for certain, is applied whole or not at all, and takes no sequence number.
+    Relaxed,
+}
+
+/// One transaction's writes, with the locks it holds until it is acknowledged.
+#[derive(Debug)]
+pub struct Member {
+    /// The rows that are held; released when the member is dropped.
+    pub locks: LockSet,
+    /// What to write.
+    pub batch: Batch,
+}
+
+/// Rows that are locked, with the values they had once the locks were held.
+pub struct LockSet {
+    values: Vec<Option<Vec<u8>>>,
+    _guard: Box<dyn Send + Sync>,
+}
+
+impl LockSet {
+    /// Wraps `values`, in the order in which the rows were asked for, and whatever releases the locks when dropped.
+    pub fn new(values: Vec<Option<Vec<u8>>>, guard: Box<dyn Send + Sync>) -> Self {
+        Self { values, _guard: guard }
+    }
+
+    /// The value of each row asked for, in that order; `None` for an absent row.
+    pub fn values(&self) -> &[Option<Vec<u8>>] {
+        &self.values
+    }
+
+    /// Takes the values out and keeps the locks.
+    pub fn take_values(&mut self) -> Vec<Option<Vec<u8>>> {
+        std::mem::take(&mut self.values)
+    }
+}
+
+impl std::fmt::Debug for LockSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LockSet").field("rows", &self.values.len()).finish_non_exhaustive()
+    }
+}
+
+/// A run of keys: from `start` (inclusive) to `end` (exclusive). Both bounds are always given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRange {
+    /// First key of the run.
+    pub start: Vec<u8>,
+    /// First key after the run.
+    pub end: Vec<u8>,
+}
+
+/// Which end of a [`KeyRange`] a scan starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Ascending keys.
+    Forward,
+    /// Descending keys.
+    Backward,
+}
+
+/// Reads of one moment: everything a view answers is the state after the same group of commits.
+///
+/// A view lives inside one engine call. It takes no locks, so a decision must not rest on it alone.
+pub trait View {
+    /// The value of each key, in order; `None` where the row is absent. A read error is an error, never an absence.
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError>;
+
+    /// Calls `visit` with each row of `range` in order until it breaks or the range ends.
+    fn scan(
+        &self,
+        range: &KeyRange,
+        direction: Direction,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StorageError>;
+
+    /// The value of one key.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(self.get_many(&[key])?.pop().flatten())
+    }
+}
+
+/// An ordered, transactional map of rows.
+///
+/// Keys are compared as byte strings. A row is visible to readers only once the group that wrote it is durable.
+pub trait MetadataStore: Send + Sync {
+    /// Locks every row in one sorted step, then reads them.
+    ///
+    /// The answer holds the values in the order asked for. A key asked for twice is locked once in the stronger mode.
+    /// Waiting is bounded: a lock that does not come in time is [`StorageError::Unavailable`], and nothing is held.
+    fn lock_and_get(&self, rows: &[(&[u8], LockMode)]) -> Result<LockSet, StorageError>;
+
+    /// A view of the latest applied state.
+    fn view(&self) -> Result<Box<dyn View + '_>, StorageError>;
+
+    /// Makes the members' batches durable with one sync (see [`Durability`]), applies them in order, and returns.
+    ///
+    /// `last_sequence` is the highest sequence number in the group (the committer counts them); it grows from one
+    /// synced group to the next and is what [`MetadataStore::recovered_sequence`] answers after reopening. For
+    /// [`Durability::Relaxed`] it is ignored.
+    ///
+    /// `next` is called exactly once, as soon as the store can take the following group, which may then be handed in
+    /// by another thread; groups are applied in the order in which they became durable.
+    ///
+    /// The locks stay with the members: the caller releases them after this returns, whatever it returns.
+    ///
+    /// # Errors
+    /// [`CommitError::Failed`]: certainly absent. [`CommitError::Unknown`]: may be present after reopening; the store
+    /// refuses every later commit until then. [`CommitError::Conflict`]: absent, worth running again.
+    fn commit(
+        &self,
+        group: &[Member],
+        last_sequence: u64,
+        durability: Durability,
+        next: &mut dyn FnMut(),
+    ) -> Result<(), CommitError>;
+
+    /// The sequence number that the store had when it was opened; 0 for a new one.
+    fn recovered_sequence(&self) -> u64;
+
+    /// Takes back what the store's own files no longer need and syncs what a last group left unsynced. Bounded work.
+    fn maintain(&self) -> Result<(), StorageError>;
+
+    /// The most members that one group may have: 1 where locks live in a database session.
+    fn group_members_max(&self) -> usize {
+        256
+    }
+}
