@@ -1,1 +1,12 @@
-//! Every byte that reaches the disk is spelled here.
+//! Every byte that reaches the disk is spelled here; docs/format.md says the same in words.
+//!
+//! [`keys`] builds row keys, [`values`] the rows behind them, [`footer`] the end of a blob file, and [`codec`] the few
+//! primitive encodings that all of them share. Integers are big-endian, so that keys sort as numbers do.
+
+pub mod codec;
+pub mod footer;
+pub mod keys;
+pub mod values;
+
+/// The version of everything on disk. A store of another version is refused.
+pub const FORMAT_VERSION: u32 = 1;
