@@ -46,6 +46,33 @@ pub struct Space {
     pub total: u64,
 }
 
+/// What a `WouldBlock` error of [`FileSystem::lock`] carries.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("lock is held holder={holder}")]
+pub struct LockHeld {
+    /// The contents of the lock file; empty where the holder has not written them yet.
+    pub holder: String,
+}
+
+impl LockHeld {
+    /// Names the holder.
+    pub fn new(holder: impl Into<String>) -> Self {
+        Self { holder: holder.into() }
+    }
+
+    /// Takes it out of the error that carries it.
+    #[must_use]
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+impl From<LockHeld> for io::Error {
+    fn from(held: LockHeld) -> Self {
+        Self::new(io::ErrorKind::WouldBlock, held)
+    }
+}
+
 /// A file system below one root directory. Paths are relative to that root and use `/`.
 ///
 /// Nothing is durable before it is synced: a file's bytes and length by [`File::sync_data`], its *name* by
@@ -83,7 +110,8 @@ pub trait FileSystem: Send + Sync + Debug {
     fn space(&self) -> io::Result<Space>;
 
     /// Takes an exclusive lock on a file, made if it is absent, for as long as the value lives. `WouldBlock` where
-    /// another process or another value of this process holds it. The file's contents become `holder`.
+    /// another process or another value of this process holds it; [`LockHeld::of`] then tells who, as far as the file
+    /// says. The file's contents become `holder`.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn Debug + Send + Sync>>;
 
     /// The directory on this machine that is the root, where there is one (RocksDB opens files by itself).
@@ -93,6 +121,7 @@ pub trait FileSystem: Send + Sync + Debug {
 }
 
 /// An open file. Positioned calls alone, so that one handle serves any number of threads.
+#[expect(clippy::len_without_is_empty, reason = "the length is a system call that may fail, not a property")]
 pub trait File: Send + Sync + Debug {
     /// Reads at most `buf.len()` bytes at `offset`; 0 at or past the end. May read less than asked for.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
