@@ -1,1 +1,416 @@
-//! Placeholder until its author commits.
+//! A durable, transactional store out of a table that may forget: the journal is the commit point, the table serves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::batch::Write;
+use super::fs::FileSystem;
+use super::journal::{self, Journal, StoreId};
+use super::lock::{LockGuard, LockTable};
+use super::table::Table;
+use super::{Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, StorageError, View};
+use crate::clock::{Clock, SystemClock};
+
+/// Settings of a [`Journaled`] store. Plain values; each has a default.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct JournaledOptions {
+    segment_bytes: u64,
+    full_segments_max: usize,
+    lock_wait_ms: u64,
+    check_guards: bool,
+    unguarded: fn(&[u8]) -> bool,
+    clock: Arc<dyn Clock>,
+}
+
+impl Default for JournaledOptions {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 32 << 20,
+            full_segments_max: 4,
+            lock_wait_ms: 10_000,
+            check_guards: cfg!(debug_assertions),
+            unguarded: |_| false,
+            clock: Arc::new(SystemClock::default()),
+        }
+    }
+}
+
+impl JournaledOptions {
+    /// Length of a journal segment in bytes; 32 MiB by default, at least 8 KiB. A larger one is preallocated less
+    /// often and makes opening after a crash slower. A group that does not fit gets a segment of its own length.
+    pub fn with_segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// How many full segments may wait before [`MetadataStore::maintain`] flushes the table and takes them back; 4 by
+    /// default. With twice as many the thread whose commit filled the last one does it.
+    pub fn with_full_segments_max(mut self, segments: usize) -> Self {
+        self.full_segments_max = segments;
+        self
+    }
+
+    /// How long one call of [`MetadataStore::lock_and_get`] waits for its locks, in milliseconds; 10,000 by default.
+    pub fn with_lock_wait_ms(mut self, ms: u64) -> Self {
+        self.lock_wait_ms = ms;
+        self
+    }
+
+    /// Whether each commit checks that its members hold every row that they write exclusive. It panics where one does
+    /// not: that is a mistake in the program. On by default in builds with debug assertions.
+    pub fn with_guard_checks(mut self, check: bool) -> Self {
+        self.check_guards = check;
+        self
+    }
+
+    /// Tells which keys need no lock because the committer alone writes them; none by default.
+    pub fn with_unguarded(mut self, unguarded: fn(&[u8]) -> bool) -> Self {
+        self.unguarded = unguarded;
+        self
+    }
+
+    /// Where waits are measured; the machine's clock by default.
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+}
+
+/// A [`MetadataStore`] over a [`Table`] and a journal of its own (docs/format.md, "Journal").
+///
+/// A group is durable when its record in the journal is, with one sync. It is applied to the table after that, in the
+/// order of the journal, so readers see nothing that a crash can take back. While one group is applied, the next one
+/// is written.
+pub struct Journaled<T> {
+    fs: Arc<dyn FileSystem>,
+    table: T,
+    locks: Arc<LockTable>,
+    options: JournaledOptions,
+    journal: Mutex<Journal>,
+    turns: Turns,
+    recovered_sequence: u64,
+    applied_sequence: AtomicU64,
+    // Held during maintenance, which is one thread's work at a time; the sequence up to which the table is flushed.
+    flushed_sequence: Mutex<u64>,
+    poison: Mutex<Option<String>>,
+}
+
+impl<T: Table> Journaled<T> {
+    /// Makes a new store out of an empty table. It is durable when this returns.
+    ///
+    /// # Errors
+    /// [`StorageError::NotEmpty`] when `fs` has a journal already.
+    pub fn create(
+        fs: Arc<dyn FileSystem>,
+        table: T,
+        store_id: StoreId,
+        options: JournaledOptions,
+    ) -> Result<Self, StorageError> {
+        let journal = Journal::create(Arc::clone(&fs), store_id, options.segment_bytes)?;
+        Ok(Self::new(fs, table, journal, 0, options))
+    }
+
+    /// Opens a store and replays what the table lost since its last flush. Only one handle may be open at a time; the
+    /// caller sees to that.
+    ///
+    /// # Errors
+    /// [`StorageError::AcknowledgedDataLoss`] when something that was acknowledged cannot be brought back,
+    /// [`StorageError::Corrupt`] when a file of the journal is missing, damaged or another store's. Nothing was
+    /// changed then.
+    pub fn open(
+        fs: Arc<dyn FileSystem>,
+        table: T,
+        store_id: StoreId,
+        options: JournaledOptions,
+    ) -> Result<Self, StorageError> {
+        table.verify()?;
+        let applied = table.applied_sequence()?;
+        let mut replay = |batch: Batch, sequence| table.apply(&[&batch], Some(sequence));
+        let journal = Journal::recover(Arc::clone(&fs), store_id, options.segment_bytes, applied, &mut replay)?;
+        // What the table knew when it was opened, it knows from the medium.
+        Ok(Self::new(fs, table, journal, applied, options))
+    }
+
+    fn new(fs: Arc<dyn FileSystem>, table: T, journal: Journal, flushed: u64, options: JournaledOptions) -> Self {
+        let recovered = journal.durable_sequence();
+        let lock_wait = Duration::from_millis(options.lock_wait_ms);
+        Self {
+            fs,
+            table,
+            locks: Arc::new(LockTable::new(lock_wait, Arc::clone(&options.clock))),
+            options,
+            journal: Mutex::new(journal),
+            turns: Turns::default(),
+            recovered_sequence: recovered,
+            applied_sequence: AtomicU64::new(recovered),
+            flushed_sequence: Mutex::new(flushed),
+            poison: Mutex::new(None),
+        }
+    }
+
+    /// The table below.
+    pub fn table(&self) -> &T {
+        &self.table
+    }
+
+    /// The lock table, for those who want to know how many rows are in use.
+    pub fn locks(&self) -> &LockTable {
+        &self.locks
+    }
+
+    fn refuse_if_poisoned(&self) -> Result<(), StorageError> {
+        match &*self.poison.lock() {
+            Some(cause) => Err(StorageError::Poisoned { cause: cause.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn poison(&self, cause: &dyn std::error::Error) {
+        let text = match cause.source() {
+            Some(source) => format!("{cause}: {source}"),
+            None => cause.to_string(),
+        };
+        self.poison.lock().get_or_insert(text);
+    }
+
+    /// The first half of a commit: durable in the journal, with a place in the order of applying.
+    fn journal(&self, group: &[Member], last_sequence: u64, durability: Durability) -> Result<Turn<'_>, CommitError> {
+        let mut journal = self.journal.lock();
+        // Under the lock: whoever failed before this group has said so.
+        self.refuse_if_poisoned().map_err(CommitError::Failed)?;
+        if durability == Durability::Synced {
+            let batches = group.iter().map(|member| member.batch.as_bytes());
+            if let Err(failure) = journal.append(batches, last_sequence) {
+                if failure.poisons {
+                    self.poison(&failure.error);
+                }
+                return Err(failure.error);
+            }
+            // The group is durable whatever becomes of its second copy; the next one is refused.
+            if let Err(error) = journal.write_mark() {
+                self.poison(&error);
+            }
+        }
+        Ok(self.turns.issue())
+    }
+
+    /// The second half: visible, in the order of the journal.
+    fn apply(
+        &self,
+        group: &[Member],
+        last_sequence: u64,
+        durability: Durability,
+        turn: Turn<'_>,
+    ) -> Result<(), CommitError> {
+        let batches: Vec<&Batch> = group.iter().map(|member| &member.batch).collect();
+        let sequence = (durability == Durability::Synced).then_some(last_sequence);
+        let uncertain = |error| match durability {
+            Durability::Synced => CommitError::Unknown(error),
+            Durability::Relaxed => CommitError::Failed(error),
+        };
+        // A group before this one is durable and not in the table: this one must not overtake it.
+        turn.wait().map_err(|()| {
+            uncertain(StorageError::Poisoned { cause: "an earlier group could not be applied".to_owned() })
+        })?;
+        if let Err(error) = self.table.apply(&batches, sequence) {
+            self.poison(&error);
+            return Err(uncertain(error));
+        }
+        if let Some(sequence) = sequence {
+            self.applied_sequence.store(sequence, Ordering::Release);
+        }
+        turn.done();
+        Ok(())
+    }
+
+    /// Seals the journal unless somebody is writing to it: then the next record says the same.
+    fn seal(&self) {
+        let Some(mut journal) = self.journal.try_lock() else { return };
+        if self.refuse_if_poisoned().is_ok()
+            && let Err(error) = journal.seal()
+        {
+            self.poison(&error);
+        }
+    }
+
+    /// Flushes the table if more than `full_segments` wait for it, and takes back the segments that it covers.
+    fn take_back_segments(&self, flushed: &mut u64, full_segments: usize) -> Result<(), StorageError> {
+        if self.journal.lock().full_segments() > full_segments {
+            let through = self.applied_sequence.load(Ordering::Acquire);
+            self.table.flush().inspect_err(|error| self.poison(error))?;
+            *flushed = through;
+        }
+        let retired = self.journal.lock().retire(*flushed);
+        for full in retired {
+            let recycled = {
+                let mut journal = self.journal.lock();
+                journal.can_recycle(&full).then(|| journal.spare_name())
+            };
+            match recycled {
+                Some(path) => {
+                    let spare = full.recycle(&self.fs, path)?;
+                    if let Some(spare) = self.journal.lock().offer_spare(spare) {
+                        spare.remove(&*self.fs)?;
+                    }
+                }
+                None => full.remove(&*self.fs)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare_next_segment(&self) -> Result<(), StorageError> {
+        let (path, bytes) = {
+            let mut journal = self.journal.lock();
+            let Some(path) = journal.spare_due() else { return Ok(()) };
+            (path, journal.segment_bytes())
+        };
+        let spare = journal::make_spare(&self.fs, path, bytes)?;
+        if let Some(spare) = self.journal.lock().offer_spare(spare) {
+            spare.remove(&*self.fs)?;
+        }
+        Ok(())
+    }
+
+    fn check_guards(&self, group: &[Member]) {
+        for member in group {
+            let guard = member.locks.guard().downcast_ref::<LockGuard>();
+            for Write::Put { key, .. } | Write::Delete { key } in &member.batch {
+                assert!(
+                    (self.options.unguarded)(key) || guard.is_some_and(|guard| guard.holds_exclusive(key)),
+                    "a row is written that is not held exclusive key={}",
+                    key.escape_ascii()
+                );
+            }
+        }
+    }
+}
+
+impl<T: Table> MetadataStore for Journaled<T> {
+    fn lock_and_get(&self, rows: &[(&[u8], LockMode)]) -> Result<LockSet, StorageError> {
+        let guard = self.locks.acquire(rows)?;
+        let keys: Vec<&[u8]> = rows.iter().map(|(key, _)| *key).collect();
+        Ok(LockSet::new(self.table.get_many(&keys)?, Box::new(guard)))
+    }
+
+    fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
+        self.table.view()
+    }
+
+    fn commit(
+        &self,
+        group: &[Member],
+        last_sequence: u64,
+        durability: Durability,
+        next: &mut dyn FnMut(),
+    ) -> Result<(), CommitError> {
+        if self.options.check_guards {
+            self.check_guards(group);
+        }
+        let journaled = self.journal(group, last_sequence, durability);
+        next();
+        self.apply(group, last_sequence, durability, journaled?)?;
+        if durability == Durability::Synced {
+            self.seal();
+            // Nobody maintains the store: better one slow commit than a journal without bounds.
+            let overdue = self.options.full_segments_max.saturating_mul(2);
+            if self.journal.try_lock().is_some_and(|journal| journal.full_segments() > overdue)
+                && let Some(mut flushed) = self.flushed_sequence.try_lock()
+            {
+                // A failure that matters to later commits has poisoned them; this one is done.
+                let _ = self.take_back_segments(&mut flushed, overdue);
+            }
+        }
+        Ok(())
+    }
+
+    fn recovered_sequence(&self) -> u64 {
+        self.recovered_sequence
+    }
+
+    fn maintain(&self) -> Result<(), StorageError> {
+        let mut flushed = self.flushed_sequence.lock();
+        {
+            // Under the lock: a failed sync is told to one caller only, and the next group must not be the one that
+            // does not hear of it.
+            let mut journal = self.journal.lock();
+            self.refuse_if_poisoned()?;
+            journal.seal().and_then(|()| journal.sync()).inspect_err(|error| self.poison(error))?;
+        }
+        self.take_back_segments(&mut flushed, self.options.full_segments_max)?;
+        self.prepare_next_segment()
+    }
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for Journaled<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journaled")
+            .field("table", &self.table)
+            .field("applied_sequence", &self.applied_sequence)
+            .field("poison", &*self.poison.lock())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The order in which groups are applied: that of the journal.
+#[derive(Default)]
+struct Turns {
+    state: Mutex<TurnState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct TurnState {
+    issued: u64,
+    done: u64,
+    // A turn ended without its group being applied.
+    broken: bool,
+}
+
+/// One group's place in the order. Ends when it is dropped, so that a panic stops nobody.
+struct Turn<'a> {
+    turns: &'a Turns,
+    number: u64,
+    applied: bool,
+}
+
+impl Turns {
+    /// Called under the journal's lock, which makes the order of the turns that of the journal.
+    fn issue(&self) -> Turn<'_> {
+        let mut state = self.state.lock();
+        let number = state.issued;
+        state.issued += 1;
+        Turn { turns: self, number, applied: false }
+    }
+}
+
+impl Turn<'_> {
+    /// Waits for every earlier group; an error if one of them could not be applied.
+    fn wait(&self) -> Result<(), ()> {
+        let mut state = self.turns.state.lock();
+        while state.done < self.number {
+            self.turns.changed.wait(&mut state);
+        }
+        if state.broken { Err(()) } else { Ok(()) }
+    }
+
+    fn done(mut self) {
+        self.applied = true;
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.turns.state.lock();
+        while state.done < self.number {
+            self.turns.changed.wait(&mut state);
+        }
+        state.done += 1;
+        state.broken |= !self.applied;
+        self.turns.changed.notify_all();
+    }
+}

@@ -10,6 +10,7 @@
 //! | [`BlobStore`] | [`LocalBlobStore`](local::LocalBlobStore) over a [`FileSystem`](fs::FileSystem) |
 //! | [`FileSystem`](fs::FileSystem) | [`RealFileSystem`](real::RealFileSystem); failing and crashing ones in the test kit |
 
+use std::any::Any;
 use std::ops::ControlFlow;
 
 pub mod batch;
@@ -62,13 +63,18 @@ pub struct Member {
 /// Rows that are locked, with the values they had once the locks were held.
 pub struct LockSet {
     values: Vec<Option<Vec<u8>>>,
-    _guard: Box<dyn Send + Sync>,
+    guard: Box<dyn Any + Send + Sync>,
 }
 
 impl LockSet {
     /// Wraps `values`, in the order in which the rows were asked for, and whatever releases the locks when dropped.
-    pub fn new(values: Vec<Option<Vec<u8>>>, guard: Box<dyn Send + Sync>) -> Self {
-        Self { values, _guard: guard }
+    pub fn new(values: Vec<Option<Vec<u8>>>, guard: Box<dyn Any + Send + Sync>) -> Self {
+        Self { values, guard }
+    }
+
+    /// What releases the locks, for the store that made it: it may ask its own guard what is held.
+    pub fn guard(&self) -> &(dyn Any + Send + Sync) {
+        &*self.guard
     }
 
     /// The value of each row asked for, in that order; `None` for an absent row.

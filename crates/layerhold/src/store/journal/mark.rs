@@ -1,0 +1,127 @@
+//! A second copy of the durable sequence, in a file of its own (docs/format.md, "Journal mark").
+//!
+//! The journal's records say what was durable before them, but damage that destroys the end of a segment destroys what
+//! the records there said as well. The mark lies elsewhere. It is written after each sync, without one of its own, so
+//! it costs a copy into memory; the system writes it out within its usual time, `maintain` and a clean close at once.
+//! It is always true and may be old.
+
+use std::path::{Path, PathBuf};
+
+use super::record::{u32_at, u64_at};
+use super::{DIRECTORY, StoreId};
+use crate::store::StorageError;
+use crate::store::fs::{File, FileSystem, OpenMode};
+
+const MAGIC: [u8; 8] = *b"LHjmark\x01";
+const SLOT_LEN: usize = 36;
+const CHECKED_LEN: usize = SLOT_LEN - 4;
+/// Apart by more than any sector or page: one torn or bad write never takes both.
+const SLOTS: [u64; 2] = [0, 4096];
+const FILE_LEN: u64 = 8192;
+
+/// The open mark of a store.
+#[derive(Debug)]
+pub(super) struct Mark {
+    file: Box<dyn File>,
+    store_id: StoreId,
+    // The slot that is written next; the other one holds the newest statement.
+    next: bool,
+}
+
+impl Mark {
+    /// Makes the file, both slots saying 0, synced. Its name is not.
+    pub(super) fn create(fs: &dyn FileSystem, store_id: &StoreId) -> Result<Self, StorageError> {
+        let file = fs.create_new(&path()).map_err(|e| StorageError::io("create", path(), e))?;
+        let filled = usize::try_from(FILE_LEN).unwrap_or(usize::MAX);
+        file.write_all_at(&vec![0; filled], 0).map_err(|e| StorageError::io("write", path(), e))?;
+        let mut mark = Self { file, store_id: *store_id, next: false };
+        mark.write(0)?;
+        mark.write(0)?;
+        mark.sync()?;
+        Ok(mark)
+    }
+
+    /// Opens the file and answers the highest sequence number that either slot says is durable.
+    pub(super) fn open(fs: &dyn FileSystem, store_id: &StoreId) -> Result<(Self, u64), StorageError> {
+        let file = fs.open(&path(), OpenMode::ReadWrite).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => StorageError::corrupt("journal/mark is missing"),
+            _ => StorageError::io("open", path(), e),
+        })?;
+        let mut newest = None;
+        for (index, &at) in SLOTS.iter().enumerate() {
+            let mut bytes = [0; SLOT_LEN];
+            match file.read_exact_at(&mut bytes, at) {
+                Ok(()) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    return Err(StorageError::corrupt("journal/mark is cut short"));
+                }
+                Err(e) => return Err(StorageError::io("read", path(), e)),
+            }
+            let sequence = decode(&bytes, store_id)?;
+            if sequence.is_some() && sequence >= newest.map(|(sequence, _)| sequence) {
+                newest = sequence.map(|sequence| (sequence, index));
+            }
+        }
+        let (sequence, slot) = newest.ok_or_else(|| StorageError::corrupt("both slots of journal/mark"))?;
+        Ok((Self { file, store_id: *store_id, next: slot == 0 }, sequence))
+    }
+
+    /// States that `sequence` is durable; the statement itself is not, before [`Mark::sync`].
+    pub(super) fn write(&mut self, sequence: u64) -> Result<(), StorageError> {
+        let [first, second] = SLOTS;
+        let at = if self.next { second } else { first };
+        self.file
+            .write_all_at(&encode(sequence, &self.store_id), at)
+            .map_err(|e| StorageError::io("write", path(), e))?;
+        self.next = !self.next;
+        Ok(())
+    }
+
+    pub(super) fn sync(&self) -> Result<(), StorageError> {
+        self.file.sync_data().map_err(|e| StorageError::io("sync", path(), e))
+    }
+}
+
+fn path() -> PathBuf {
+    Path::new(DIRECTORY).join("mark")
+}
+
+fn encode(sequence: u64, store_id: &StoreId) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(SLOT_LEN);
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(store_id);
+    bytes.extend_from_slice(&sequence.to_be_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
+    bytes
+}
+
+/// What a slot says; `None` for a damaged one.
+fn decode(bytes: &[u8], store_id: &StoreId) -> Result<Option<u64>, StorageError> {
+    let sound = bytes.starts_with(&MAGIC)
+        && bytes.get(..CHECKED_LEN).is_some_and(|checked| u32_at(bytes, CHECKED_LEN) == Some(crc32fast::hash(checked)));
+    if !sound {
+        return Ok(None);
+    }
+    if bytes.get(8..24) != Some(store_id.as_slice()) {
+        return Err(StorageError::corrupt("journal/mark belongs to another store"));
+    }
+    Ok(u64_at(bytes, 24))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_comes_back_and_a_damaged_one_says_nothing() {
+        let bytes = encode(77, &[5; 16]);
+        assert_eq!(bytes.len(), SLOT_LEN);
+        assert_eq!(decode(&bytes, &[5; 16]).unwrap(), Some(77));
+        assert!(decode(&bytes, &[6; 16]).is_err());
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode(&flipped, &[5; 16]).unwrap(), None, "bit {bit}");
+        }
+    }
+}
