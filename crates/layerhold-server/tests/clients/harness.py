@@ -101,7 +101,7 @@ class Registry:
             self.kill()
 
     def ecr(self, service: str = "ecr", *, validate: bool = True):
-        """A boto3 client of this server. Without `validate` it sends what it is given, so that the server must refuse."""
+        """A boto3 client of this server; without `validate` it sends what it is given and the server has to judge."""
         return boto3.client(
             service,
             region_name=REGION,
