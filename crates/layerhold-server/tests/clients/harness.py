@@ -1,7 +1,7 @@
 """A layerhold server as a child process, and the clients that talk to it.
 
-The demo and the client tests share this file. Nothing here waits for a fixed time: a server counts as up when its health
-check answers, and as down when its process has ended.
+The demo and the client tests share this file. Nothing here waits for a fixed time: a server counts as up when its
+health check answers, and as down when its process has ended.
 """
 
 import contextlib
