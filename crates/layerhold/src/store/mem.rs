@@ -5,14 +5,14 @@
 //! and writers never wait for one.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
 use super::batch::Write;
 use super::table::Table;
-use super::{Batch, Direction, KeyRange, StorageError, View};
+use super::{Batch, Direction, KeyRange, StorageError, View, Visit};
 
 /// Rows that a scan takes out of the map at a time, so that its visitor runs without the map's lock.
 const SCAN_ROWS: usize = 64;
@@ -238,7 +238,7 @@ impl View for MemView<'_> {
         &self,
         range: &KeyRange,
         direction: Direction,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), StorageError> {
         let mut from = Bound::Included(Key::from(range.start.as_slice()));
         let mut to = Bound::Excluded(Key::from(range.end.as_slice()));
@@ -299,6 +299,8 @@ impl Drop for MemView<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use super::*;
 
     fn batch(writes: &[(&str, Option<&str>)]) -> Batch {

@@ -112,6 +112,9 @@ pub enum Direction {
     Backward,
 }
 
+/// Called with the key and the value of one row after another; breaking ends the scan.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
 /// Reads of one moment: everything a view answers is the state after the same group of commits.
 ///
 /// A view lives inside one engine call. It takes no locks, so a decision must not rest on it alone.
@@ -124,7 +127,7 @@ pub trait View {
         &self,
         range: &KeyRange,
         direction: Direction,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), StorageError>;
 
     /// The value of one key.

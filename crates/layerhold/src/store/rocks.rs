@@ -1,1 +1,308 @@
-//! Placeholder until its author commits.
+//! The metadata table on RocksDB. The only file that names RocksDB's types.
+//!
+//! RocksDB keeps no log of its own here: the journal above is the commit point and replays what the memtables lose in
+//! a crash. One column family holds everything, so one flush is one atomic step and what a crash leaves is a prefix of
+//! what was applied. The options are one table in docs/format.md, "Metadata table".
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, DB, DBCompressionType, DBPinnableSlice, DBRecoveryMode,
+    DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, LogLevel, LruCacheOptions, Options, ReadOptions, Snapshot,
+    WriteBatch, WriteBufferManager, WriteOptions,
+};
+
+use super::batch::Write;
+use super::table::Table;
+use super::{Batch, Direction, KeyRange, StorageError, View, Visit};
+
+/// Where the last applied sequence number is kept. Family 0 is the table's own: no row of the engine begins with it.
+const APPLIED_KEY: &[u8] = b"\0applied";
+
+/// Below this many keys a lookup each is faster than RocksDB's batched one, which sorts and groups first.
+const BATCHED_KEYS_MIN: usize = 4;
+
+/// Settings of a [`RocksTable`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct RocksOptions {
+    memory_bytes: u64,
+    open_files_max: u32,
+}
+
+impl Default for RocksOptions {
+    fn default() -> Self {
+        Self { memory_bytes: 128 << 20, open_files_max: 1024 }
+    }
+}
+
+impl RocksOptions {
+    /// Memory for cached blocks, filters and unflushed rows together; 128 MiB by default, at least 8 MiB. More makes
+    /// cold reads rarer and compactions fewer.
+    pub fn with_memory_bytes(mut self, bytes: u64) -> Self {
+        self.memory_bytes = bytes;
+        self
+    }
+
+    /// How many files the table keeps open; 1,024 by default.
+    pub fn with_open_files_max(mut self, files: u32) -> Self {
+        self.open_files_max = files;
+        self
+    }
+
+    fn to_rocksdb(self) -> Options {
+        let memory = usize::try_from(self.memory_bytes.max(8 << 20)).unwrap_or(usize::MAX);
+        let cache = Cache::new_lru_cache_opts(&cache_options(memory));
+        // The memtables are charged to the cache, so that both together stay within the budget. Three eighths for
+        // them, in three parts: one filling, one being flushed, one to spare.
+        let memtables = memory / 8 * 3;
+
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_block_cache(&cache);
+        blocks.set_bloom_filter(10.0, false);
+        blocks.set_whole_key_filtering(true);
+        // Filters and indexes count against the budget, too; those of new files are asked for most.
+        blocks.set_cache_index_and_filter_blocks(true);
+        blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+
+        let mut options = Options::default();
+        options.set_block_based_table_factory(&blocks);
+        options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
+            memtables,
+            false,
+            cache.clone(),
+        ));
+        options.set_write_buffer_size(memtables / 3);
+        options.set_max_write_buffer_number(6);
+        options.set_memtable_whole_key_filtering(true);
+        options.set_memtable_prefix_bloom_ratio(0.05);
+        options.set_compression_type(DBCompressionType::Lz4);
+        options.set_level_compaction_dynamic_level_bytes(true);
+        // A group that waits here is durable already: let compaction catch up rather than hold commits back.
+        options.set_level_zero_slowdown_writes_trigger(40);
+        options.set_level_zero_stop_writes_trigger(64);
+        options.set_max_background_jobs(2);
+        options.set_bytes_per_sync(1 << 20);
+
+        // Manifests and small layers would be copied by every compaction of the rows around them.
+        options.set_enable_blob_files(true);
+        options.set_min_blob_size(4096);
+        options.set_blob_compression_type(DBCompressionType::Lz4);
+        options.set_enable_blob_gc(true);
+        options.set_blob_cache(&cache);
+
+        options.set_paranoid_checks(true);
+        // Nothing is ever written to RocksDB's log. Should one turn up, it is not to be trusted silently.
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        options.set_max_open_files(i32::try_from(self.open_files_max).unwrap_or(i32::MAX));
+        options.set_max_manifest_file_size(16 << 20);
+        options.set_skip_stats_update_on_db_open(true);
+        options.set_stats_dump_period_sec(0);
+        options.set_stats_persist_period_sec(0);
+        options.set_log_level(LogLevel::Warn);
+        options.set_keep_log_file_num(2);
+        options.set_max_log_file_size(1 << 20);
+        options
+    }
+}
+
+fn cache_options(memory: usize) -> LruCacheOptions {
+    let mut options = LruCacheOptions::default();
+    options.set_capacity(memory);
+    options
+}
+
+/// A [`Table`] in a RocksDB database. Its directory is its own; nothing else may live there.
+pub struct RocksTable {
+    db: DB,
+    path: PathBuf,
+    read: ReadOptions,
+    write: WriteOptions,
+}
+
+impl RocksTable {
+    /// Makes a new table in `path`, a directory on this machine that is made if it is absent.
+    ///
+    /// # Errors
+    /// [`StorageError::NotEmpty`] when there is a table already.
+    pub fn create(path: &Path, options: RocksOptions) -> Result<Self, StorageError> {
+        let mut rocksdb = options.to_rocksdb();
+        rocksdb.create_if_missing(true);
+        rocksdb.set_error_if_exists(true);
+        match DB::open(&rocksdb, path) {
+            Ok(db) => Ok(Self::new(db, path)),
+            Err(e) if e.kind() == ErrorKind::InvalidArgument && e.as_ref().contains("exists") => {
+                Err(StorageError::NotEmpty { path: path.to_owned() })
+            }
+            Err(e) => Err(storage_error("create the table", path, &e)),
+        }
+    }
+
+    /// Opens the table in `path`, and never makes one.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] when it is damaged or not there, [`StorageError::Locked`] when it is open elsewhere.
+    pub fn open(path: &Path, options: RocksOptions) -> Result<Self, StorageError> {
+        let mut rocksdb = options.to_rocksdb();
+        rocksdb.create_if_missing(false);
+        match DB::open(&rocksdb, path) {
+            Ok(db) => Ok(Self::new(db, path)),
+            // Without its file CURRENT RocksDB takes a database for none.
+            Err(e) if e.kind() == ErrorKind::InvalidArgument && e.as_ref().contains("does not exist") => {
+                Err(StorageError::corrupt(format!("the metadata table has no file {}", path.join("CURRENT").display())))
+            }
+            Err(e) => Err(storage_error("open the table", path, &e)),
+        }
+    }
+
+    fn new(db: DB, path: &Path) -> Self {
+        let mut write = WriteOptions::new();
+        write.disable_wal(true);
+        Self { db, path: path.to_owned(), read: read_options(), write }
+    }
+
+    fn rows(&self) -> Result<&ColumnFamily, StorageError> {
+        self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME).ok_or_else(|| StorageError::corrupt("the table has no rows"))
+    }
+
+    fn get_many_with(&self, keys: &[&[u8]], read: &ReadOptions) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        let value = |found: Result<Option<DBPinnableSlice<'_>>, rocksdb::Error>| match found {
+            Ok(found) => Ok(found.map(|value| value.to_vec())),
+            Err(e) => Err(self.error("read a row", &e)),
+        };
+        if keys.len() < BATCHED_KEYS_MIN {
+            return keys.iter().map(|key| value(self.db.get_pinned_opt(key, read))).collect();
+        }
+        let found = self.db.batched_multi_get_cf_opt(self.rows()?, keys.iter().copied(), keys.is_sorted(), read);
+        found.into_iter().map(value).collect()
+    }
+
+    fn error(&self, operation: &'static str, error: &rocksdb::Error) -> StorageError {
+        storage_error(operation, &self.path, error)
+    }
+}
+
+impl Table for RocksTable {
+    fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
+        let snapshot = self.db.snapshot();
+        let mut read = read_options();
+        read.set_snapshot(&snapshot);
+        Ok(Box::new(RocksView { table: self, read, snapshot }))
+    }
+
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        self.get_many_with(keys, &self.read)
+    }
+
+    fn apply(&self, batches: &[&Batch], sequence: Option<u64>) -> Result<(), StorageError> {
+        let bytes = batches.iter().map(|batch| batch.as_bytes().len()).sum();
+        let mut writes = WriteBatch::with_capacity_bytes(bytes);
+        for write in batches.iter().flat_map(|batch| batch.iter()) {
+            match write {
+                Write::Put { key, value } => writes.put(key, value),
+                Write::Delete { key } => writes.delete(key),
+            }
+        }
+        if let Some(sequence) = sequence {
+            writes.put(APPLIED_KEY, sequence.to_be_bytes());
+        }
+        self.db.write_opt(writes, &self.write).map_err(|e| self.error("apply a group", &e))
+    }
+
+    fn applied_sequence(&self) -> Result<u64, StorageError> {
+        match self.db.get_pinned_opt(APPLIED_KEY, &self.read).map_err(|e| self.error("read a row", &e))? {
+            None => Ok(0),
+            Some(value) => match value.first_chunk() {
+                Some(sequence) if value.len() == 8 => Ok(u64::from_be_bytes(*sequence)),
+                _ => Err(StorageError::corrupt("the row of the applied sequence")),
+            },
+        }
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db.flush_cf_opt(self.rows()?, &options).map_err(|e| self.error("flush the table", &e))
+    }
+}
+
+impl std::fmt::Debug for RocksTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RocksTable").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+struct RocksView<'a> {
+    table: &'a RocksTable,
+    // Names the snapshot, which therefore lives as long.
+    read: ReadOptions,
+    snapshot: Snapshot<'a>,
+}
+
+impl View for RocksView<'_> {
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        self.table.get_many_with(keys, &self.read)
+    }
+
+    fn scan(
+        &self,
+        range: &KeyRange,
+        direction: Direction,
+        visit: Visit<'_>,
+    ) -> Result<(), StorageError> {
+        if range.start >= range.end {
+            return Ok(());
+        }
+        let mut read = read_options();
+        read.set_iterate_lower_bound(range.start.as_slice());
+        read.set_iterate_upper_bound(range.end.as_slice());
+        let mut rows = self.snapshot.raw_iterator_opt(read);
+        match direction {
+            Direction::Forward => rows.seek_to_first(),
+            Direction::Backward => rows.seek_to_last(),
+        }
+        while let Some((key, value)) = rows.item() {
+            // An applied sequence inside the range is the table's own affair.
+            if key != APPLIED_KEY && visit(key, value).is_break() {
+                return Ok(());
+            }
+            match direction {
+                Direction::Forward => rows.next(),
+                Direction::Backward => rows.prev(),
+            }
+        }
+        // An iterator that met an error looks like one at its end.
+        rows.status().map_err(|e| self.table.error("scan rows", &e))
+    }
+}
+
+fn read_options() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_verify_checksums(true);
+    options
+}
+
+fn storage_error(operation: &'static str, path: &Path, error: &rocksdb::Error) -> StorageError {
+    let message = error.as_ref();
+    match error.kind() {
+        ErrorKind::Corruption => StorageError::corrupt(message),
+        ErrorKind::IOError if message.contains("lock") && message.contains("LOCK") => {
+            StorageError::Locked { holder: message.to_owned() }
+        }
+        ErrorKind::IOError if message.contains("No space left") || message.contains("Disk quota exceeded") => {
+            let source = io::Error::new(io::ErrorKind::StorageFull, message);
+            StorageError::NoSpace { operation, path: path.to_owned(), source }
+        }
+        // A file that RocksDB's own lists name and that is gone.
+        ErrorKind::IOError if message.contains("No such file or directory") => StorageError::corrupt(message),
+        ErrorKind::IOError => {
+            StorageError::Io { operation, path: path.to_owned(), source: io::Error::other(message.to_owned()) }
+        }
+        ErrorKind::Busy | ErrorKind::TimedOut | ErrorKind::TryAgain | ErrorKind::Incomplete => {
+            StorageError::Unavailable { what: "the metadata table", waited_ms: 0 }
+        }
+        _ => StorageError::Table { operation, message: message.to_owned() },
+    }
+}
