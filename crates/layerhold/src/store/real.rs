@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags};
 
 use super::fs::{Entry, EntryKind, File, FileSystem, LockHeld, OpenMode, Space};
 use super::{mmap, sys};
@@ -108,7 +108,9 @@ impl FileSystem for RealFileSystem {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        Ok(rustix::fs::fsync(fs::File::open(self.native(path)?)?)?)
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(self.native(path)?, flags, Mode::empty())?;
+        Ok(rustix::fs::fsync(directory)?)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
