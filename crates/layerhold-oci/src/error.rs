@@ -12,7 +12,6 @@ use serde_json::json;
 
 use crate::code::{ErrorCode, OciError};
 use crate::range;
-use crate::route::{unknown_manifest, unknown_name, unknown_upload};
 
 /// What can go wrong in any operation.
 pub(crate) fn failure(error: &Failure) -> OciError {
@@ -55,6 +54,26 @@ fn internal(message: &str) -> OciError {
 
 fn denied(message: impl Into<String>) -> OciError {
     OciError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+}
+
+/// 404: nothing lives at this path.
+pub(crate) fn unknown_path() -> OciError {
+    OciError::not_found(ErrorCode::Unsupported, "the path is not one of this protocol")
+}
+
+/// 404: no such repository. One text for every way of finding out.
+pub(crate) fn unknown_name(name: &str) -> OciError {
+    OciError::not_found(ErrorCode::NameUnknown, format!("the repository does not exist name={name}"))
+}
+
+/// 404: no such upload here, or not the caller's.
+pub(crate) fn unknown_upload() -> OciError {
+    OciError::not_found(ErrorCode::BlobUploadUnknown, "the upload does not exist in this repository")
+}
+
+/// 404: no such manifest.
+pub(crate) fn unknown_manifest() -> OciError {
+    OciError::not_found(ErrorCode::ManifestUnknown, "the manifest does not exist in this repository")
 }
 
 /// 404: no such blob in this repository, whoever else may have it.

@@ -8,8 +8,9 @@ use layerhold::{Algorithm, Call, Digest, RepositoryName, UploadId, UploadWriter}
 
 use crate::adapter::Adapter;
 use crate::code::{ErrorCode, OciError};
+use crate::error::{unknown_path, unknown_upload};
 use crate::response::{DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, Response};
-use crate::route::{Begin, MountSource, Route, unknown_path, unknown_upload};
+use crate::route::{Begin, MountSource, Route};
 use crate::{error, range};
 
 /// The body of an upload while it arrives.
