@@ -290,9 +290,16 @@ pub enum InvalidDigest {
 /// The version of [`DigestHasher::save`]: sha2 0.11's own form, which that crate keeps stable within 0.11.
 const STATE_VERSION: u8 = 1;
 
+/// Most bytes that a restored state may claim to have taken in: far past any blob, and far from where sha2's own count of
+/// bits overflows.
+const STATE_LEN_MAX: u64 = 1 << 56;
+
 /// Computes a digest from bytes as they come, in memory that does not grow.
 #[derive(Clone)]
-pub struct DigestHasher(State);
+pub struct DigestHasher {
+    state: State,
+    len: u64,
+}
 
 #[derive(Clone)]
 enum State {
@@ -303,31 +310,43 @@ enum State {
 impl DigestHasher {
     /// A hasher that has seen nothing yet.
     pub fn new(algorithm: Algorithm) -> Self {
-        Self(match algorithm {
+        let state = match algorithm {
             Algorithm::Sha256 => State::Sha256(Sha256::new()),
             Algorithm::Sha512 => State::Sha512(Sha512::new()),
-        })
+        };
+        Self { state, len: 0 }
     }
 
     /// Which hash it computes.
     pub const fn algorithm(&self) -> Algorithm {
-        match self.0 {
+        match self.state {
             State::Sha256(_) => Algorithm::Sha256,
             State::Sha512(_) => Algorithm::Sha512,
         }
     }
 
+    /// Bytes taken in so far, those before a [`DigestHasher::restore`] included.
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing was taken in.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Takes in the next bytes; how they are cut into calls makes no difference.
     pub fn update(&mut self, bytes: &[u8]) {
-        match &mut self.0 {
+        match &mut self.state {
             State::Sha256(state) => state.update(bytes),
             State::Sha512(state) => state.update(bytes),
         }
+        self.len += bytes.len() as u64;
     }
 
     /// The digest of everything taken in.
     pub fn finalize(self) -> Digest {
-        Digest(match self.0 {
+        Digest(match self.state {
             State::Sha256(state) => Hash::Sha256(state.finalize().into()),
             State::Sha512(state) => Hash::Sha512(state.finalize().into()),
         })
@@ -339,7 +358,7 @@ impl DigestHasher {
     /// bytes hold up to a block of the content and carry no checksum: whoever stores them guards them.
     pub fn save(&self) -> Vec<u8> {
         let mut saved = vec![STATE_VERSION, self.algorithm().code()];
-        match &self.0 {
+        match &self.state {
             State::Sha256(state) => saved.extend_from_slice(&state.serialize()),
             State::Sha512(state) => saved.extend_from_slice(&state.serialize()),
         }
@@ -352,19 +371,37 @@ impl DigestHasher {
     /// [`UnknownHashState`] if the bytes were written by another version or are damaged. The digest can then still be
     /// had by hashing the content from its beginning.
     pub fn restore(saved: &[u8]) -> Result<Self, UnknownHashState> {
-        let [version, code, state @ ..] = saved else {
-            return Err(UnknownHashState::Damaged { len: saved.len() });
-        };
+        let damaged = UnknownHashState::Damaged { len: saved.len() };
+        let [version, code, state @ ..] = saved else { return Err(damaged) };
         if *version != STATE_VERSION {
             return Err(UnknownHashState::Version { found: *version, supported: STATE_VERSION });
         }
-        let state = match Algorithm::from_code(*code) {
-            None => return Err(UnknownHashState::Algorithm { code: *code }),
-            Some(Algorithm::Sha256) => deserialize::<Sha256>(state).map(State::Sha256),
-            Some(Algorithm::Sha512) => deserialize::<Sha512>(state).map(State::Sha512),
+        let algorithm = Algorithm::from_code(*code).ok_or(UnknownHashState::Algorithm { code: *code })?;
+        let len = state_len(algorithm, state).filter(|len| *len <= STATE_LEN_MAX).ok_or(damaged)?;
+        let state = match algorithm {
+            Algorithm::Sha256 => deserialize::<Sha256>(state).map(State::Sha256),
+            Algorithm::Sha512 => deserialize::<Sha512>(state).map(State::Sha512),
         };
-        state.map(Self).ok_or(UnknownHashState::Damaged { len: saved.len() })
+        Ok(Self { state: state.ok_or(damaged)?, len })
     }
+}
+
+/// How many bytes a serialised state has taken in. sha2 does not ask, and a damaged count overflows in it later on.
+///
+/// Version 1 is the eight words of the hash, the number of full blocks in 8 (SHA-256) or 16 bytes (SHA-512), one byte with
+/// the length of the block that is not full, and that block; all little-endian.
+fn state_len(algorithm: Algorithm, state: &[u8]) -> Option<u64> {
+    let (blocks, block_len, rest) = match algorithm {
+        Algorithm::Sha256 => {
+            let (blocks, rest) = state.get(32..)?.split_first_chunk()?;
+            (u64::from_le_bytes(*blocks), 64, rest)
+        }
+        Algorithm::Sha512 => {
+            let (blocks, rest) = state.get(64..)?.split_first_chunk()?;
+            (u64::try_from(u128::from_le_bytes(*blocks)).ok()?, 128, rest)
+        }
+    };
+    blocks.checked_mul(block_len)?.checked_add(u64::from(*rest.first()?))
 }
 
 /// A hash state from exactly its serialised bytes.
@@ -376,7 +413,10 @@ fn deserialize<H: SerializableState>(state: &[u8]) -> Option<H> {
 impl fmt::Debug for DigestHasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The state may hold bytes of the content, which do not belong in a log.
-        f.debug_struct("DigestHasher").field("algorithm", &self.algorithm()).finish_non_exhaustive()
+        f.debug_struct("DigestHasher")
+            .field("algorithm", &self.algorithm())
+            .field("len", &self.len)
+            .finish_non_exhaustive()
     }
 }
 
@@ -511,7 +551,7 @@ mod tests {
                 first.update(head);
                 let saved = first.save();
                 let mut second = DigestHasher::restore(&saved).unwrap();
-                assert_eq!(second.algorithm(), algorithm);
+                assert_eq!((second.algorithm(), second.len()), (algorithm, cut as u64));
                 assert_eq!(second.save(), saved);
                 second.update(tail);
                 assert_eq!(second.finalize(), whole, "{algorithm} cut={cut}");
@@ -564,5 +604,13 @@ mod tests {
         let mut other = saved;
         other[2 + 40] = 64;
         assert!(matches!(DigestHasher::restore(&other), Err(UnknownHashState::Damaged { .. })));
+        // Nor can a count of blocks that no content has; sha2 would overflow at the end.
+        for (algorithm, count) in [(Algorithm::Sha256, 2 + 32..2 + 40), (Algorithm::Sha512, 2 + 64..2 + 80)] {
+            let mut other = DigestHasher::new(algorithm).save();
+            other[count.end - 1] = 1;
+            assert!(matches!(DigestHasher::restore(&other), Err(UnknownHashState::Damaged { .. })));
+            other[count].fill(0xff);
+            assert!(matches!(DigestHasher::restore(&other), Err(UnknownHashState::Damaged { .. })));
+        }
     }
 }

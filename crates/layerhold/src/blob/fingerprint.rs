@@ -223,6 +223,13 @@ impl FingerprintHasher {
         self.partial_len = 0;
     }
 
+    /// The value that the group which is not full would have if the content ended here and were not this group alone;
+    /// `None` where the last group is full. It tells later whether bytes read back are the ones that were taken in:
+    /// [`group_value`] of them gives the same.
+    pub fn tail_value(&self) -> Option<ChainingValue> {
+        (self.partial_len > 0).then(|| self.partial.finalize_non_root())
+    }
+
     /// Hands out the values that became final since the last call, in order and each once.
     pub fn take_groups(&mut self) -> GroupRun {
         let first = self.ready.first + self.ready.values.len() as u64;
