@@ -206,7 +206,10 @@ fn a_group_verifies_only_as_what_it_is() {
         }
     }
     // Nothing a damaged row can say leads to a panic.
-    assert!(!verify_group(group_len, 0, &bytes, &values[0], false), "longer than a group");
+    for index in 0..4 {
+        assert_eq!(group_value(group_len, index, &bytes[..group + 1], false), None, "longer than a group");
+    }
+    assert!(!verify_group(group_len, 0, &bytes, &root_of(&bytes), true), "longer than a group");
     assert!(!verify_group(group_len, u64::MAX, groups[0], &values[0], false));
     assert!(!verify_group(group_len, 1, groups[0], &root_of(groups[0]), true));
     assert!(verify_group(group_len, 0, groups[0], &root_of(groups[0]), true));
