@@ -31,6 +31,7 @@ from harness import Registry
 
 REPOSITORY = "demo/image"
 PARTS_REPOSITORY = "demo/in-parts"
+TRANSPORTS = ("containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "oci", "oci-archive", "tarball")
 PART_BYTES_MIN = 5 * 1024 * 1024
 READ_BYTES = 1 << 20
 
@@ -264,12 +265,9 @@ class PartsPush:
         while not halfway.wait(0.2):
             if not sender.is_alive():
                 raise Failed("the server went away by itself")
-        # The sender is already at the next part: that one is cut off.
+        # The sender is already at the next part, and that one is cut off.
         self.registry.kill()
         sender.join()
-        if acknowledged == blob["size"]:
-            raise Failed("the push ended before the kill; the image is too small for this demo")
-
         started = time.monotonic()
         self.registry.start()
         back = round((time.monotonic() - started) * 1000)
@@ -303,11 +301,12 @@ class PartsPush:
             raise Failed("the server computed another digest for the manifest")
 
 
-def bring_image(arguments: argparse.Namespace, folder: Path, cache: Path, report: Report) -> tuple[Pulled, str | None]:
-    """The image as an OCI layout under the tag `image`, and the tag of one that Docker's format can hold."""
+def bring_image(arguments: argparse.Namespace, folder: Path, cache: Path, report: Report) -> tuple[Pulled, str]:
+    """The image as an OCI layout under the tag `image`, and the tag of the one to push in Docker's format."""
     started = time.monotonic()
     if arguments.image:
-        name = arguments.image if ":" in arguments.image.partition("/")[0] else f"docker://{arguments.image}"
+        transport = arguments.image.partition(":")[0]
+        name = arguments.image if transport in TRANSPORTS else f"docker://{arguments.image}"
         skopeo_copy(f"fetching {name}", name, f"oci:{folder}:image", "--all", grows=folder, total=None)
         origin, docker = name, "image"
     else:
@@ -347,109 +346,131 @@ def fresh_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def play(arguments: argparse.Namespace, work: Path, cache: Path) -> Report:
-    report = Report()
-    layout, docker_tag = bring_image(arguments, work / "made", cache, report)
-    contents = layout.contents("image")
-    total = sum(contents.values())
+class Play:
+    """The acts of the demo, in order; each adds its lines to the report."""
 
-    with Registry(arguments.server, work / "store") as registry:
-        store = registry.data
-        report.add("server", f"{registry.url}, embedded store, both protocols on one port")
+    def __init__(self, registry: Registry, layout: Pulled, docker_tag: str, work: Path, report: Report):
+        self.registry = registry
+        self.layout = layout
+        self.work = work
+        self.report = report
+        self.target = f"docker://{registry.host}/{REPOSITORY}"
+        self.contents = layout.contents("image")
+        self.total = sum(self.contents.values())
+        self.docker_tag = docker_tag
+        self.docker_digest = work / "docker-digest"
+        self.docker_total = sum(layout.contents(docker_tag).values())
+        self.compared = 0
 
-        target = f"docker://{registry.host}/{REPOSITORY}"
+    def push_oci(self) -> None:
         seconds = skopeo_copy(
             "skopeo pushes, OCI format",
-            f"oci:{layout.folder}:image",
-            f"{target}:oci",
+            f"oci:{self.layout.folder}:image",
+            f"{self.target}:oci",
             "--all",
-            grows=store,
-            total=total,
+            grows=self.registry.data,
+            total=self.total,
         )
-        report.add("skopeo push, OCI", f"{rate(total, seconds)}, all platforms", seconds)
+        self.report.add("skopeo push, OCI", f"{rate(self.total, seconds)}, all platforms", seconds)
 
-        docker = layout.contents(docker_tag)
-        if any(
-            "zstd" in found["mediaType"] for found in documents(layout, layout.image(layout.descriptor(docker_tag)))
-        ):
-            report.add("skopeo push, Docker", "left out: Docker's format has no name for zstd layers")
-            docker_tag = None
-        else:
-            # The same layers again, under a manifest of the other format: skopeo asks and need not send them.
-            seconds = skopeo_copy(
-                "skopeo pushes, Docker format",
-                f"oci:{layout.folder}:{docker_tag}",
-                f"{target}:docker",
-                "--format=v2s2",
-                f"--digestfile={work}/docker-digest",
-                grows=store,
-                total=sum(docker.values()),
-            )
-            report.add("skopeo push, Docker", "layers were there: only config and manifest were sent", seconds)
+    def push_docker(self) -> None:
+        single = self.layout.image(self.layout.descriptor(self.docker_tag))
+        if any("zstd" in found["mediaType"] for found in documents(self.layout, single)):
+            self.report.add("skopeo push, Docker", "left out: Docker's format has no name for zstd layers")
+            return
+        # The same layers again, under a manifest of the other format: skopeo asks and need not send them.
+        seconds = skopeo_copy(
+            "skopeo pushes, Docker format",
+            f"oci:{self.layout.folder}:{self.docker_tag}",
+            f"{self.target}:docker",
+            "--format=v2s2",
+            f"--digestfile={self.docker_digest}",
+            grows=self.registry.data,
+            total=self.docker_total,
+        )
+        self.report.add("skopeo push, Docker", "the layers were there already", seconds)
 
-        push = PartsPush(registry, layout, layout.image(layout.descriptor("image")))
+    def push_in_parts(self) -> PartsPush:
+        push = PartsPush(self.registry, self.layout, self.layout.image(self.layout.descriptor("image")))
         push.client.create_repository(repositoryName=PARTS_REPOSITORY)
+        *others, largest = push.blobs
         started = time.monotonic()
         with progress() as bar:
             task = bar.add_task("boto3 pushes in parts, the server is killed", total=push.total)
-            *others, largest = push.blobs
             for blob in others:
                 push.push(blob, bar, task)
             acknowledged, reported, back = push.push_killed(largest, bar, task)
         push.put("parts")
         seconds = time.monotonic() - started
-        report.add("boto3 push in parts", rate(push.total, seconds), seconds)
-        report.add("  killed hard", f"at byte {acknowledged:,} of {largest['size']:,}, with the next part on its way")
-        report.add(
-            "  started again",
-            f"answering after {back} ms; the server reported byte {reported:,}, the push went on there",
+        self.report.add("boto3 push in parts", f"{rate(push.total, seconds)}, the restart included", seconds)
+        cut = "with the next part on its way" if acknowledged < largest["size"] else "before it was completed"
+        self.report.add("  killed hard", f"at byte {acknowledged:,} of {largest['size']:,}, {cut}")
+        self.report.add(
+            "  started again", f"answering after {back} ms; it reported byte {reported:,}, the push went on there"
         )
+        return push
 
-        compared = 0
+    def pull_oci(self) -> None:
+        folder = self.work / "oci"
         seconds = skopeo_copy(
             "skopeo pulls, OCI format",
-            f"{target}:oci",
-            f"oci:{work}/oci:image",
+            f"{self.target}:oci",
+            f"oci:{folder}:image",
             "--all",
-            grows=work / "oci",
-            total=total,
+            grows=folder,
+            total=self.total,
         )
-        report.add("skopeo pull, OCI", rate(total, seconds), seconds)
-        compared += compare(contents, work / "oci")
-        shutil.rmtree(work / "oci")
+        self.report.add("skopeo pull, OCI", rate(self.total, seconds), seconds)
+        self.compared += compare(self.contents, folder)
+        shutil.rmtree(folder)
 
-        if docker_tag:
-            size = sum(docker.values())
-            seconds = skopeo_copy(
-                "skopeo pulls, Docker format",
-                f"{target}:docker",
-                f"dir:{work}/docker",
-                grows=work / "docker",
-                total=size,
-            )
-            report.add("skopeo pull, Docker", rate(size, seconds), seconds)
-            pushed = (work / "docker-digest").read_text().strip()
-            compared += compare_docker(pushed, work / "docker")
-            shutil.rmtree(work / "docker")
-
-        source = f"docker://{registry.host}/{PARTS_REPOSITORY}:parts"
+    def pull_docker(self) -> None:
+        if not self.docker_digest.exists():
+            return
+        folder = self.work / "docker"
         seconds = skopeo_copy(
-            "skopeo pulls what boto3 pushed", source, f"oci:{work}/parts:image", grows=work / "parts", total=push.total
+            "skopeo pulls, Docker format",
+            f"{self.target}:docker",
+            f"dir:{folder}",
+            grows=folder,
+            total=self.docker_total,
         )
-        report.add("skopeo pull of the parts", rate(push.total, seconds), seconds)
-        compared += compare(
-            Pulled(work / "parts").contents("image") | {blob["digest"]: blob["size"] for blob in push.blobs},
-            work / "parts",
-        )
+        self.report.add("skopeo pull, Docker", rate(self.docker_total, seconds), seconds)
+        self.compared += compare_docker(self.docker_digest.read_text().strip(), folder)
+        shutil.rmtree(folder)
 
-        report.add("digests", f"{compared} of {compared} equal to what was pushed")
-        different = contents | docker | {blob["digest"]: blob["size"] for blob in push.blobs}
-        report.add(
-            "store", f"{megabytes(size_of(store))} on disk for {megabytes(sum(different.values()))} of different bytes"
+    def pull_parts(self, push: PartsPush) -> None:
+        folder = self.work / "parts"
+        source = f"docker://{self.registry.host}/{PARTS_REPOSITORY}:parts"
+        seconds = skopeo_copy(
+            "skopeo pulls what boto3 pushed", source, f"oci:{folder}:image", grows=folder, total=push.total
         )
-        if registry.stop() != 0:
-            raise Failed(f"the server did not shut down cleanly:\n{registry.last_log()}")
-        report.add("shut down", "cleanly")
+        self.report.add("skopeo pull of the parts", rate(push.total, seconds), seconds)
+        wanted = [push.manifest, *push.blobs]
+        self.compared += compare({found["digest"]: found["size"] for found in wanted}, folder)
+        shutil.rmtree(folder)
+
+    def finish(self) -> None:
+        self.report.add("digests", f"{self.compared} of {self.compared} equal to what was pushed")
+        held = megabytes(size_of(self.registry.data))
+        self.report.add("store", f"{held} on disk, {megabytes(self.total)} in the image: shared layers are kept once")
+        if self.registry.stop() != 0:
+            raise Failed(f"the server did not shut down cleanly:\n{self.registry.last_log()}")
+
+
+def play(arguments: argparse.Namespace, work: Path, cache: Path) -> Report:
+    report = Report()
+    layout, docker_tag = bring_image(arguments, work / "made", cache, report)
+    with Registry(arguments.server, work / "store") as registry:
+        report.add("server", f"{registry.url}, embedded store, both protocols on one port")
+        acts = Play(registry, layout, docker_tag, work, report)
+        acts.push_oci()
+        acts.push_docker()
+        push = acts.push_in_parts()
+        acts.pull_oci()
+        acts.pull_docker()
+        acts.pull_parts(push)
+        acts.finish()
     return report
 
 
