@@ -107,10 +107,10 @@ pub fn after(mut range: KeyRange, key: &[u8]) -> KeyRange {
 }
 
 /// Whether a row is locked under its own key when it is written. Rows of the other families follow a row that is
-/// (docs/format.md, "Guard rows").
+/// (docs/format.md, "Guard rows"), or, like operation rows, are locked only where a caller chose their key.
 #[must_use]
 pub fn is_guard(key: &[u8]) -> bool {
-    const GUARDS: [u8; 9] = [
+    const GUARDS: [u8; 8] = [
         Family::RegistryName as u8,
         Family::RepositoryName as u8,
         Family::Repository as u8,
@@ -119,7 +119,6 @@ pub fn is_guard(key: &[u8]) -> bool {
         Family::Upload as u8,
         Family::Manifest as u8,
         Family::Tag as u8,
-        Family::Operation as u8,
     ];
     key.first().is_some_and(|family| GUARDS.contains(family))
 }
@@ -144,6 +143,12 @@ pub mod meta {
     #[must_use]
     pub fn clock() -> Vec<u8> {
         single(2)
+    }
+
+    /// The next registry id and the next repository id.
+    #[must_use]
+    pub fn next_ids() -> Vec<u8> {
+        single(3)
     }
 
     /// The key that signs download tokens.
@@ -386,7 +391,7 @@ pub fn scoped_digest_of(key: &[u8]) -> Option<Digest> {
 fn digest_at(key: &[u8], at: usize) -> Option<(Digest, usize)> {
     let algorithm = crate::digest::Algorithm::from_code(*key.get(at)?)?;
     let end = at + 1 + algorithm.digest_len();
-    Some((Digest::from_bytes(algorithm, key.get(at + 1..end)?)?, end))
+    Digest::from_bytes(algorithm, key.get(at + 1..end)?).map(|digest| (digest, end))
 }
 
 /// A manifest's exact bytes.
@@ -452,6 +457,13 @@ pub fn referrers(scope: Scope, subject: &Digest) -> KeyRange {
     prefix(by_digest(Family::Referrer, scope, subject))
 }
 
+/// The referrer in a referrer key.
+#[must_use]
+pub fn referrer_of(key: &[u8]) -> Option<Digest> {
+    let (_, at) = digest_at(key, 13)?;
+    digest_at(key, at).map(|(digest, _)| digest)
+}
+
 /// A tag.
 #[must_use]
 pub fn tag(scope: Scope, tag: &Tag) -> Vec<u8> {
@@ -511,12 +523,14 @@ pub fn tag_by_digest_of(key: &[u8]) -> Option<Tag> {
 /// (repository, tag, sequence): one move of a tag.
 #[must_use]
 pub fn tag_history(scope: Scope, tag: &Tag, sequence: u64) -> Vec<u8> {
-    let mut key = tag_history_prefix(scope, tag);
+    let mut key = tag_history_stem(scope, tag);
     key.extend_from_slice(&sequence.to_be_bytes());
     key
 }
 
-fn tag_history_prefix(scope: Scope, tag: &Tag) -> Vec<u8> {
+/// A history key without its sequence, which the committer gives.
+#[must_use]
+pub fn tag_history_stem(scope: Scope, tag: &Tag) -> Vec<u8> {
     let mut key = scoped(Family::TagHistory, scope);
     push_tag(&mut key, tag);
     key
@@ -525,7 +539,7 @@ fn tag_history_prefix(scope: Scope, tag: &Tag) -> Vec<u8> {
 /// Every move of a tag, oldest first.
 #[must_use]
 pub fn tag_histories(scope: Scope, tag: &Tag) -> KeyRange {
-    prefix(tag_history_prefix(scope, tag))
+    prefix(tag_history_stem(scope, tag))
 }
 
 /// The sequence at the end of a key.
@@ -566,12 +580,6 @@ pub fn registry_usage(registry: RegistryId) -> Vec<u8> {
     let mut key = key(Family::Usage);
     key.extend_from_slice(&registry.0.to_be_bytes());
     key
-}
-
-/// Counters from which ids are drawn.
-#[must_use]
-pub fn next_ids() -> Vec<u8> {
-    key(Family::Usage)
 }
 
 #[cfg(test)]

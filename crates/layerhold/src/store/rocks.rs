@@ -8,9 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, DB, DBCompressionType, DBPinnableSlice, DBRecoveryMode,
-    DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, LogLevel, LruCacheOptions, Options, ReadOptions, Snapshot,
-    WriteBatch, WriteBufferManager, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice,
+    DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, LogLevel, LruCacheOptions, Options,
+    ReadOptions, Snapshot, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use super::batch::Write;
@@ -108,6 +108,12 @@ impl RocksOptions {
     }
 }
 
+/// Opens the one column family by its name: RocksDB gives out no handle for what was not named.
+fn open(options: &Options, path: &Path) -> Result<DB, rocksdb::Error> {
+    let rows = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
+    DB::open_cf_descriptors(options, path, [rows])
+}
+
 fn cache_options(memory: usize) -> LruCacheOptions {
     let mut options = LruCacheOptions::default();
     options.set_capacity(memory);
@@ -131,7 +137,7 @@ impl RocksTable {
         let mut rocksdb = options.to_rocksdb();
         rocksdb.create_if_missing(true);
         rocksdb.set_error_if_exists(true);
-        match DB::open(&rocksdb, path) {
+        match open(&rocksdb, path) {
             Ok(db) => Ok(Self::new(db, path)),
             Err(e) if e.kind() == ErrorKind::InvalidArgument && e.as_ref().contains("exists") => {
                 Err(StorageError::NotEmpty { path: path.to_owned() })
@@ -147,7 +153,7 @@ impl RocksTable {
     pub fn open(path: &Path, options: RocksOptions) -> Result<Self, StorageError> {
         let mut rocksdb = options.to_rocksdb();
         rocksdb.create_if_missing(false);
-        match DB::open(&rocksdb, path) {
+        match open(&rocksdb, path) {
             Ok(db) => Ok(Self::new(db, path)),
             // Without its file CURRENT RocksDB takes a database for none.
             Err(e) if e.kind() == ErrorKind::InvalidArgument && e.as_ref().contains("does not exist") => {
@@ -246,12 +252,7 @@ impl View for RocksView<'_> {
         self.table.get_many_with(keys, &self.read)
     }
 
-    fn scan(
-        &self,
-        range: &KeyRange,
-        direction: Direction,
-        visit: Visit<'_>,
-    ) -> Result<(), StorageError> {
+    fn scan(&self, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StorageError> {
         if range.start >= range.end {
             return Ok(());
         }

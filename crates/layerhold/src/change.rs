@@ -1,0 +1,241 @@
+//! The change log: one ordered entry for each committed mutation.
+
+use crate::call::OperationId;
+use crate::digest::Digest;
+use crate::format::codec::{Decoder, Encoder};
+use crate::format::values::{Row, decode_tag};
+use crate::name::{Principal, RegistryName, RepositoryName, Tag};
+use crate::store::StorageError;
+use crate::upload::UploadId;
+
+/// One committed mutation. Entries are in commit order, their sequences without gaps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Its place in the order; 1 is the first of the store.
+    pub sequence: u64,
+    /// The id under which it ran.
+    pub operation_id: OperationId,
+    /// Engine time in milliseconds; never decreases.
+    pub engine_ms: u64,
+    /// Wall time in milliseconds since 1970, for display.
+    pub wall_ms: u64,
+    /// Who did it.
+    pub principal: Principal,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What a mutation did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A registry was made.
+    RegistryCreated {
+        /// Its name.
+        registry: RegistryName,
+    },
+    /// Something happened in a repository.
+    Repository {
+        /// The registry that owns it.
+        registry: RegistryName,
+        /// Its name.
+        repository: RepositoryName,
+        /// What happened.
+        event: RepositoryEvent,
+    },
+    /// The store was made; always the first change.
+    StoreCreated,
+    /// An upload session expired.
+    UploadExpired {
+        /// The repository that it belonged to.
+        repository: RepositoryName,
+        /// The session.
+        upload: UploadId,
+    },
+}
+
+/// What a mutation did in one repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RepositoryEvent {
+    /// It was made.
+    Created,
+    /// It was deleted with everything in it.
+    Deleted,
+    /// Its settings were changed.
+    SettingsChanged,
+    /// Bytes of an upload became durable.
+    UploadAdvanced {
+        /// The session.
+        upload: UploadId,
+        /// Its durable length.
+        offset: u64,
+    },
+    /// An upload became a blob.
+    BlobUploaded {
+        /// The blob.
+        digest: Digest,
+    },
+    /// An upload was cancelled.
+    UploadEnded {
+        /// The session.
+        upload: UploadId,
+    },
+    /// A blob of another repository was made readable here.
+    BlobMounted {
+        /// The blob.
+        digest: Digest,
+    },
+    /// A blob is no longer readable here.
+    BlobDeleted {
+        /// The blob.
+        digest: Digest,
+    },
+    /// A manifest was put, or tags were.
+    ManifestPut {
+        /// The manifest.
+        digest: Digest,
+        /// The tags that name it since.
+        tags: Vec<Tag>,
+    },
+    /// A tag was dropped and its manifest kept.
+    Untagged {
+        /// The tag.
+        tag: Tag,
+        /// What it named.
+        digest: Digest,
+    },
+    /// A manifest was deleted with its tags.
+    ManifestDeleted {
+        /// The manifest.
+        digest: Digest,
+        /// The tags that named it.
+        tags: Vec<Tag>,
+    },
+}
+
+/// A change without the sequence that its key holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChangeRow {
+    pub(crate) operation_id: OperationId,
+    pub(crate) engine_ms: u64,
+    pub(crate) wall_ms: u64,
+    pub(crate) principal: Principal,
+    pub(crate) event: Event,
+}
+
+impl ChangeRow {
+    pub(crate) fn at(self, sequence: u64) -> Change {
+        let Self { operation_id, engine_ms, wall_ms, principal, event } = self;
+        Change { sequence, operation_id, engine_ms, wall_ms, principal, event }
+    }
+}
+
+impl Row for ChangeRow {
+    const NAME: &'static str = "change row";
+
+    fn encode_fields(&self, encoder: &mut Encoder) {
+        encoder.raw(&self.operation_id.0).u64(self.engine_ms).u64(self.wall_ms).str(self.principal.as_str());
+        match &self.event {
+            Event::RegistryCreated { registry } => {
+                encoder.u8(1).str(registry.as_str());
+            }
+            Event::Repository { registry, repository, event } => {
+                encoder.u8(2).str(registry.as_str()).str(repository.as_str());
+                event.encode(encoder);
+            }
+            Event::StoreCreated => {
+                encoder.u8(3);
+            }
+            Event::UploadExpired { repository, upload } => {
+                encoder.u8(4).str(repository.as_str()).raw(&upload.0);
+            }
+        }
+    }
+
+    fn decode_fields(decoder: &mut Decoder<'_>) -> Result<Self, StorageError> {
+        let operation_id = OperationId(decoder.array()?);
+        let engine_ms = decoder.u64()?;
+        let wall_ms = decoder.u64()?;
+        let principal = decoder.parsed(|text| Principal::parse(text).ok())?;
+        let event = match decoder.u8()? {
+            1 => Event::RegistryCreated { registry: decoder.parsed(|text| RegistryName::parse(text).ok())? },
+            2 => Event::Repository {
+                registry: decoder.parsed(|text| RegistryName::parse(text).ok())?,
+                repository: decoder.parsed(|text| RepositoryName::parse(text).ok())?,
+                event: RepositoryEvent::decode(decoder)?,
+            },
+            3 => Event::StoreCreated,
+            4 => Event::UploadExpired {
+                repository: decoder.parsed(|text| RepositoryName::parse(text).ok())?,
+                upload: UploadId(decoder.array()?),
+            },
+            _ => return Err(decoder.malformed()),
+        };
+        Ok(Self { operation_id, engine_ms, wall_ms, principal, event })
+    }
+}
+
+impl RepositoryEvent {
+    fn encode(&self, encoder: &mut Encoder) {
+        let tags = |encoder: &mut Encoder, tags: &[Tag]| {
+            encoder.list(tags.iter(), |e, tag| {
+                e.str(tag.as_str());
+            });
+        };
+        match self {
+            Self::Created => {
+                encoder.u8(1);
+            }
+            Self::Deleted => {
+                encoder.u8(2);
+            }
+            Self::SettingsChanged => {
+                encoder.u8(3);
+            }
+            Self::UploadAdvanced { upload, offset } => {
+                encoder.u8(4).raw(&upload.0).u64(*offset);
+            }
+            Self::BlobUploaded { digest } => {
+                encoder.u8(5).digest(digest);
+            }
+            Self::UploadEnded { upload } => {
+                encoder.u8(6).raw(&upload.0);
+            }
+            Self::BlobMounted { digest } => {
+                encoder.u8(7).digest(digest);
+            }
+            Self::BlobDeleted { digest } => {
+                encoder.u8(8).digest(digest);
+            }
+            Self::ManifestPut { digest, tags: named } => {
+                encoder.u8(9).digest(digest);
+                tags(encoder, named);
+            }
+            Self::Untagged { tag, digest } => {
+                encoder.u8(10).str(tag.as_str()).digest(digest);
+            }
+            Self::ManifestDeleted { digest, tags: named } => {
+                encoder.u8(11).digest(digest);
+                tags(encoder, named);
+            }
+        }
+    }
+
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, StorageError> {
+        Ok(match decoder.u8()? {
+            1 => Self::Created,
+            2 => Self::Deleted,
+            3 => Self::SettingsChanged,
+            4 => Self::UploadAdvanced { upload: UploadId(decoder.array()?), offset: decoder.u64()? },
+            5 => Self::BlobUploaded { digest: decoder.digest()? },
+            6 => Self::UploadEnded { upload: UploadId(decoder.array()?) },
+            7 => Self::BlobMounted { digest: decoder.digest()? },
+            8 => Self::BlobDeleted { digest: decoder.digest()? },
+            9 => Self::ManifestPut { digest: decoder.digest()?, tags: decoder.list(decode_tag)? },
+            10 => Self::Untagged { tag: decode_tag(decoder)?, digest: decoder.digest()? },
+            11 => Self::ManifestDeleted { digest: decoder.digest()?, tags: decoder.list(decode_tag)? },
+            _ => return Err(decoder.malformed()),
+        })
+    }
+}

@@ -1,0 +1,349 @@
+//! The engine: an open store, and what concerns all of its registries.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::blob::open::OpenBlobs;
+use crate::call::{Call, OperationId};
+use crate::change::{Change, ChangeRow, Event};
+use crate::clock::Components;
+use crate::error::Failure;
+use crate::format::FORMAT_VERSION;
+use crate::format::codec::Encoder;
+use crate::format::keys::{self, RegistryId};
+use crate::format::values::{ClockRow, IdentityRow, NextIdsRow, OperationRow, Row};
+use crate::name::{Principal, RegistryName};
+use crate::options::Options;
+use crate::registry::Registry;
+use crate::store::{
+    Batch, BlobStore, CommitError, Direction, Durability, KeyRange, LockMode, Member, MetadataStore, StorageError, View,
+};
+use crate::time::EngineTime;
+use crate::txn::committer::Committer;
+use crate::txn::{Commit, Decision, Stop, Transactor, no_limit};
+use crate::upload::writers::Writers;
+
+/// Why a store cannot be created or opened.
+pub type OpenError = StorageError;
+
+/// The two stores under an engine.
+#[derive(Clone)]
+pub struct Stores {
+    /// Rows.
+    pub metadata: Arc<dyn MetadataStore>,
+    /// Bytes of large blobs.
+    pub blobs: Arc<dyn BlobStore>,
+}
+
+/// An open store. Cheap to clone, `Send + Sync`, holds no lock between calls; every call blocks until it is done.
+///
+/// The engine starts no runtime and opens no socket. It spawns threads only through the
+/// [`Spawner`](crate::clock::Spawner) that it was given: one beside each large upload, to hash while bytes are written.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) txn: Transactor,
+    pub(crate) blobs: Arc<dyn BlobStore>,
+    pub(crate) options: Options,
+    pub(crate) components: Components,
+    pub(crate) open_blobs: OpenBlobs,
+    pub(crate) writers: Writers,
+    pub(crate) download_key: [u8; 32],
+    registries: RwLock<HashMap<RegistryName, RegistryId>>,
+    closed: AtomicBool,
+    /// Monotonic times of the last failed syncs of files; too many of them stop all writing.
+    failed_syncs: Mutex<FailedSyncs>,
+    /// Whatever keeps other processes out, for as long as the engine lives.
+    _exclusion: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
+}
+
+/// So many failed syncs within so long make the store read-only until it is reopened.
+const FAILED_SYNCS_MAX: usize = 3;
+const FAILED_SYNCS_MS: u64 = 60_000;
+
+#[derive(Default)]
+struct FailedSyncs {
+    at_ms: Vec<u64>,
+    stopped: bool,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("sequence", &self.sequence()).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Makes a store over `stores`, which must be new. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`StorageError::NotEmpty`] where the metadata store already holds a store.
+    pub fn create_with(stores: Stores, options: Options, components: Components) -> Result<Self, OpenError> {
+        Self::create_exclusively(stores, options, components, None)
+    }
+
+    /// Opens the store in `stores`; never creates one.
+    ///
+    /// # Errors
+    /// [`StorageError::NotAStore`], [`StorageError::UnknownFormat`].
+    pub fn open_with(stores: Stores, options: Options, components: Components) -> Result<Self, OpenError> {
+        Self::open_exclusively(stores, options, components, None)
+    }
+
+    pub(crate) fn create_exclusively(
+        stores: Stores,
+        options: Options,
+        components: Components,
+        exclusion: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
+    ) -> Result<Self, OpenError> {
+        if stores.metadata.view()?.get(&keys::meta::identity())?.is_some() {
+            return Err(StorageError::NotEmpty { path: std::path::PathBuf::new() });
+        }
+        initialise(stores.metadata.as_ref(), &components)?;
+        Self::open_exclusively(stores, options, components, exclusion)
+    }
+
+    pub(crate) fn open_exclusively(
+        stores: Stores,
+        options: Options,
+        components: Components,
+        exclusion: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
+    ) -> Result<Self, OpenError> {
+        let Stores { metadata, blobs } = stores;
+        let (clock_row, download_key) = {
+            let rows = metadata.view()?.get_many(&[
+                &keys::meta::identity(),
+                &keys::meta::clock(),
+                &keys::meta::download_key(),
+            ])?;
+            let [identity, clock, download_key] = <[_; 3]>::try_from(rows).map_err(|_| rows_missing())?;
+            let identity = identity.ok_or_else(|| StorageError::NotAStore {
+                path: std::path::PathBuf::new(),
+                reason: "the metadata holds no identity row".to_owned(),
+            })?;
+            let identity = IdentityRow::decode(&identity)?;
+            if identity.format_version != FORMAT_VERSION {
+                return Err(StorageError::UnknownFormat {
+                    found: identity.format_version,
+                    supported: FORMAT_VERSION,
+                });
+            }
+            let clock = ClockRow::decode(&clock.ok_or_else(rows_missing)?)?;
+            let download_key = download_key.ok_or_else(rows_missing)?;
+            (clock, <[u8; 32]>::try_from(download_key).map_err(|_| rows_missing())?)
+        };
+        let time = EngineTime::resume(clock_row, components.clock.as_ref(), options.closed_time_ms_max);
+        let txn = Transactor {
+            committer: Committer::new(Arc::clone(&metadata), Arc::clone(&components.clock), time),
+            store: metadata,
+            entropy: Arc::clone(&components.entropy),
+        };
+        let inner = Inner {
+            txn,
+            blobs,
+            options,
+            components,
+            open_blobs: OpenBlobs::default(),
+            writers: Writers::default(),
+            download_key,
+            registries: RwLock::default(),
+            closed: AtomicBool::new(false),
+            failed_syncs: Mutex::default(),
+            _exclusion: exclusion,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Makes a registry; `false` where it exists already. Durable when it returns.
+    pub fn create_registry(&self, name: &RegistryName, call: &Call) -> Result<bool, Failure> {
+        let inner = &self.inner;
+        inner.check_writable()?;
+        let name_key = keys::registry_name(name);
+        let ids_key = keys::meta::next_ids();
+        let mut arguments = Encoder::bare();
+        arguments.str("create registry").str(name.as_str());
+        inner.txn.run(call, &mut arguments, no_limit::<Failure>, |attempt| {
+            if attempt.view()?.get(&name_key)?.is_some() {
+                return Ok(Decision::Unchanged(false));
+            }
+            let locks =
+                attempt.lock::<Failure>(&[(&name_key, LockMode::Exclusive), (&ids_key, LockMode::Exclusive)])?;
+            if value(&locks, 0).is_some() {
+                return Ok(Decision::Unchanged(false));
+            }
+            let mut ids = NextIdsRow::decode_optional(value(&locks, 1))?.unwrap_or_default();
+            let id = ids.registry;
+            ids.registry.0 += 1;
+            let mut commit = Commit::new(locks, Event::RegistryCreated { registry: name.clone() }, true);
+            commit.batch.put(&name_key, &id.0.to_be_bytes());
+            commit.batch.put(&ids_key, &ids.encode());
+            Ok::<_, Stop<Failure>>(commit.decided())
+        })
+    }
+
+    /// A handle on a registry. It does not look whether the registry exists; the operations do.
+    #[must_use]
+    pub fn registry(&self, name: &RegistryName) -> Registry {
+        Registry::new(self.clone(), name.clone())
+    }
+
+    /// The sequence of the last change that was acknowledged.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.inner.txn.committer.applied_sequence()
+    }
+
+    /// Engine time in milliseconds: the time in which expiries are counted.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.inner.txn.committer.now_ms()
+    }
+
+    /// At most `limit` changes after the sequence `after`, in order. Changes older than the option
+    /// [`change_keep_ms`](Options::change_keep_ms) may be gone.
+    pub fn changes(&self, after: u64, limit: u32) -> Result<Vec<Change>, Failure> {
+        let mut changes = Vec::new();
+        let mut failed = None;
+        let view = self.inner.txn.store.view()?;
+        view.scan(&keys::changes(after.saturating_add(1)), Direction::Forward, &mut |key, value| {
+            if changes.len() >= limit as usize {
+                return ControlFlow::Break(());
+            }
+            match (keys::sequence_of(key), ChangeRow::decode(value)) {
+                (Some(sequence), Ok(row)) => {
+                    changes.push(row.at(sequence));
+                    ControlFlow::Continue(())
+                }
+                (_, row) => {
+                    failed = row.err().or_else(|| Some(StorageError::corrupt("change row: malformed key")));
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(changes),
+        }
+    }
+
+    /// Ends the engine's use of the store: what was not yet synced is, and later mutations are refused by every clone
+    /// of this handle. Dropping the last clone without closing loses nothing that was acknowledged.
+    pub fn close(&self) -> Result<(), Failure> {
+        if !self.inner.closed.swap(true, Ordering::AcqRel) {
+            self.inner.txn.store.maintain()?;
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// The id of a registry; ids never change and registries are never deleted, so they are remembered.
+    pub(crate) fn registry_id(
+        &self,
+        view: &dyn View,
+        name: &RegistryName,
+    ) -> Result<Option<RegistryId>, StorageError> {
+        if let Some(id) = self.registries.read().get(name) {
+            return Ok(Some(*id));
+        }
+        let Some(bytes) = view.get(&keys::registry_name(name))? else { return Ok(None) };
+        let bytes = <[u8; 4]>::try_from(bytes).map_err(|_| StorageError::corrupt("registry name row: malformed"))?;
+        let id = RegistryId(u32::from_be_bytes(bytes));
+        self.registries.write().insert(name.clone(), id);
+        Ok(Some(id))
+    }
+
+    /// Whether mutations are accepted at all.
+    pub(crate) fn check_writable(&self) -> Result<(), StorageError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StorageError::Closed);
+        }
+        if self.failed_syncs.lock().stopped {
+            let reason = format!("{FAILED_SYNCS_MAX} syncs of files failed within {FAILED_SYNCS_MS} ms");
+            return Err(StorageError::ReadOnly { reason });
+        }
+        Ok(())
+    }
+
+    /// Remembers that a sync of a file failed. Its session is lost; three within a minute are the medium's fault.
+    pub(crate) fn note_failed_sync(&self) {
+        let now_ms = self.components.clock.monotonic_ms();
+        let mut syncs = self.failed_syncs.lock();
+        syncs.at_ms.retain(|at_ms| now_ms.saturating_sub(*at_ms) < FAILED_SYNCS_MS);
+        syncs.at_ms.push(now_ms);
+        syncs.stopped |= syncs.at_ms.len() >= FAILED_SYNCS_MAX;
+    }
+}
+
+/// The value of the row that was locked as number `index`.
+pub(crate) fn value(locks: &crate::store::LockSet, index: usize) -> Option<&[u8]> {
+    locks.values().get(index)?.as_deref()
+}
+
+/// The rows of a range, in order, decoded by `read`, at most `limit` of them.
+pub(crate) fn collect<T>(
+    view: &dyn View,
+    range: &KeyRange,
+    direction: Direction,
+    limit: usize,
+    mut read: impl FnMut(&[u8], &[u8]) -> Result<T, StorageError>,
+) -> Result<Vec<T>, StorageError> {
+    let mut items = Vec::new();
+    let mut failed = None;
+    if limit > 0 {
+        view.scan(range, direction, &mut |key, value| match read(key, value) {
+            Ok(item) => {
+                items.push(item);
+                if items.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            }
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+    }
+    failed.map_or(Ok(items), Err)
+}
+
+/// Writes the rows that make a metadata store ours, as its first change.
+fn initialise(metadata: &dyn MetadataStore, components: &Components) -> Result<(), StorageError> {
+    const FIRST: u64 = 1;
+    let (mut store_id, mut operation_id, mut download_key) = ([0; 16], [0; 16], [0; 32]);
+    components.entropy.fill(&mut store_id);
+    components.entropy.fill(&mut operation_id);
+    components.entropy.fill(&mut download_key);
+    let operation_id = OperationId(operation_id);
+    let wall_ms = components.clock.wall_ms();
+    let identity = IdentityRow { store_id, format_version: FORMAT_VERSION, created_wall_ms: wall_ms };
+    let change = ChangeRow {
+        operation_id,
+        engine_ms: 0,
+        wall_ms,
+        principal: Principal::anonymous(),
+        event: Event::StoreCreated,
+    };
+    let operation = OperationRow { sequence: FIRST, arguments: [0; 32], result: Vec::new() };
+    let operation_key = keys::operation(&operation_id.0);
+    let locks = metadata.lock_and_get(&[(&operation_key, LockMode::Exclusive)])?;
+    let mut batch = Batch::new();
+    batch.put(&keys::meta::identity(), &identity.encode());
+    batch.put(&keys::meta::clock(), &ClockRow { engine_ms: 0, wall_ms }.encode());
+    batch.put(&keys::meta::download_key(), &download_key);
+    batch.put(&keys::change(FIRST), &change.encode());
+    batch.put(&operation_key, &operation.encode());
+    metadata.commit(&[Member { locks, batch }], FIRST, Durability::Synced, &mut || {}).map_err(|error| match error {
+        CommitError::Failed(error) | CommitError::Unknown(error) => error,
+        CommitError::Conflict => StorageError::Unavailable { what: "the first commit", waited_ms: 0 },
+    })
+}
+
+fn rows_missing() -> StorageError {
+    StorageError::corrupt("a row that every store has is missing or malformed (clock, download key)")
+}

@@ -1,0 +1,207 @@
+//! Background work in bounded steps: expiries, removals, and the trimming of logs.
+
+use std::ops::ControlFlow;
+
+use crate::call::Call;
+use crate::change::{ChangeRow, Event};
+use crate::engine::{Engine, Inner, collect, value};
+use crate::error::Failure;
+use crate::format::codec::Encoder;
+use crate::format::keys;
+use crate::format::values::{LowWaterRow, RepositoryRow, Row, Staging, UploadRow};
+use crate::store::{Batch, Direction, LockMode, StorageError, View};
+use crate::txn::{Commit, Decision, Stop, no_limit};
+use crate::upload::{UploadId, drop_session};
+
+/// How much of each kind one step does.
+const STEP: usize = 100;
+const TRIM_STEP: usize = 10_000;
+
+/// What a step of [`Engine::maintain`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Maintained {
+    /// Upload sessions that had expired and are gone.
+    pub uploads_expired: usize,
+    /// Files of replaced blobs and ended sessions that are gone.
+    pub files_removed: usize,
+    /// Part rows of ended sessions that are gone.
+    pub part_rows_removed: usize,
+    /// Changes that were older than they are kept, and are gone.
+    pub changes_trimmed: usize,
+    /// Operation ids that were older than they are kept, and are gone.
+    pub operations_trimmed: usize,
+    /// Whether another step would find more to do.
+    pub more: bool,
+}
+
+impl Engine {
+    /// Does a bounded step of background work and says what it did. Call it now and then, from one thread: every second
+    /// is plenty. It never scans the store: it walks queues and remembers how far it came.
+    pub fn maintain(&self) -> Result<Maintained, Failure> {
+        let inner = &self.inner;
+        inner.check_writable()?;
+        inner.txn.store.maintain()?;
+        let mut done = Maintained::default();
+        inner.expire_uploads(&mut done)?;
+        inner.remove_files(&mut done)?;
+        inner.sweep_parts(&mut done)?;
+        inner.trim_logs(&mut done)?;
+        Ok(done)
+    }
+}
+
+impl Inner {
+    fn expire_uploads(&self, done: &mut Maintained) -> Result<(), Failure> {
+        let now_ms = self.txn.committer.now_ms();
+        let due = {
+            let view = self.txn.store.view()?;
+            collect(view.as_ref(), &keys::upload_expiries(now_ms), Direction::Forward, STEP, |key, _| {
+                keys::upload_expiry_of(key).ok_or_else(|| StorageError::corrupt("upload expiry row: malformed key"))
+            })?
+        };
+        done.more |= due.len() == STEP;
+        for (expires_ms, id) in due {
+            done.uploads_expired += usize::from(self.expire_upload(UploadId(id), expires_ms)?);
+        }
+        Ok(())
+    }
+
+    fn expire_upload(&self, id: UploadId, expires_ms: u64) -> Result<bool, Failure> {
+        let upload_key = keys::upload(&id.0);
+        let expiry_key = keys::upload_expiry(expires_ms, &id.0);
+        let mut location = None;
+        let expired = self.txn.run(
+            &Call::anonymous(),
+            &mut Encoder::bare(),
+            no_limit::<Failure>,
+            |attempt| {
+                let stored = attempt.view()?.get(&upload_key)?;
+                let Some(row) = UploadRow::decode_optional(stored.as_deref())?.filter(|row| row.expires_ms == expires_ms)
+                else {
+                    // The session went on or ended; only this entry was left behind.
+                    let locks = attempt.lock::<Failure>(&[(&upload_key, LockMode::Exclusive)])?;
+                    let mut batch = Batch::new();
+                    batch.delete(&expiry_key);
+                    self.txn.committer.submit_relaxed(locks, batch)?;
+                    return Ok(Decision::Unchanged(false));
+                };
+                let repository_key = keys::repository(row.scope);
+                let locks = attempt
+                    .lock::<Failure>(&[(&upload_key, LockMode::Exclusive), (&repository_key, LockMode::Shared)])?;
+                if value(&locks, 0) != stored.as_deref() {
+                    return Err(Stop::Again);
+                }
+                let repository = RepositoryRow::decode(value(&locks, 1).unwrap_or_default())?.name;
+                let event = Event::UploadExpired { repository, upload: id };
+                let mut commit = Commit::new(locks, event, true);
+                drop_session(attempt.view()?.as_ref(), &mut commit.batch, &id, &row)?;
+                if row.staging == Staging::File {
+                    commit.batch.put(&keys::removal(row.location), &[]);
+                }
+                location = Some(row.location);
+                Ok::<Decision<bool>, Stop<Failure>>(commit.decided())
+            },
+        )?;
+        if let Some(location) = location {
+            self.retire(location);
+        }
+        Ok(expired)
+    }
+
+    fn remove_files(&self, done: &mut Maintained) -> Result<(), StorageError> {
+        let locations = {
+            let view = self.txn.store.view()?;
+            collect(view.as_ref(), &keys::removals(), Direction::Forward, STEP, |key, _| {
+                keys::location_of(key).ok_or_else(|| StorageError::corrupt("removal row: malformed key"))
+            })?
+        };
+        for location in locations {
+            let removed = self.try_retire(location)?;
+            done.files_removed += usize::from(removed);
+            done.more |= !removed;
+        }
+        Ok(())
+    }
+
+    fn sweep_parts(&self, done: &mut Maintained) -> Result<(), StorageError> {
+        let ids = {
+            let view = self.txn.store.view()?;
+            collect(view.as_ref(), &keys::upload_sweeps(), Direction::Forward, STEP, |key, _| {
+                keys::upload_id_of(key).ok_or_else(|| StorageError::corrupt("upload sweep row: malformed key"))
+            })?
+        };
+        for id in ids {
+            let upload_key = keys::upload(&id);
+            let locks = self.txn.store.lock_and_get(&[(&upload_key, LockMode::Exclusive)])?;
+            let parts = {
+                let view = self.txn.store.view()?;
+                let range = keys::upload_parts(&id);
+                collect(view.as_ref(), &range, Direction::Forward, TRIM_STEP, |key, _| Ok(key.to_vec()))?
+            };
+            let mut batch = Batch::new();
+            parts.iter().for_each(|key| batch.delete(key));
+            if parts.len() < TRIM_STEP {
+                batch.delete(&keys::upload_sweep(&id));
+            }
+            done.part_rows_removed += parts.len();
+            self.txn.committer.submit_relaxed(locks, batch)?;
+        }
+        Ok(())
+    }
+
+    /// Drops changes and operation ids that are older than they are kept, from the oldest on.
+    fn trim_logs(&self, done: &mut Maintained) -> Result<(), StorageError> {
+        let low_water_key = keys::meta::low_water();
+        let locks = self.txn.store.lock_and_get(&[(&low_water_key, LockMode::Exclusive)])?;
+        let mut low = LowWaterRow::decode_optional(value(&locks, 0))?.unwrap_or_default();
+        let now_ms = self.txn.committer.now_ms();
+        let mut batch = Batch::new();
+        let view = self.txn.store.view()?;
+        let operations_until = now_ms.saturating_sub(self.options.operation_keep_ms);
+        done.operations_trimmed = walk_changes(view.as_ref(), low.operations, operations_until, |sequence, row| {
+            batch.delete(&keys::operation(&row.operation_id.0));
+            low.operations = sequence;
+        })?;
+        let changes_until = now_ms.saturating_sub(self.options.change_keep_ms).min(operations_until);
+        let operations = low.operations;
+        done.changes_trimmed = walk_changes(view.as_ref(), low.changes, changes_until, |sequence, _| {
+            // A change goes after its operation id, which is found through it.
+            if sequence <= operations {
+                batch.delete(&keys::change(sequence));
+                low.changes = sequence;
+            }
+        })?;
+        drop(view);
+        if !batch.is_empty() {
+            batch.put(&low_water_key, &low.encode());
+            done.more |= batch.len() > TRIM_STEP;
+        }
+        self.txn.committer.submit_relaxed(locks, batch)
+    }
+}
+
+/// Calls `visit` with the changes after `low` that are older than `until_ms`, a bounded number of them.
+fn walk_changes(
+    view: &dyn View,
+    low: u64,
+    until_ms: u64,
+    mut visit: impl FnMut(u64, ChangeRow),
+) -> Result<usize, StorageError> {
+    let mut count = 0;
+    let mut failed = None;
+    view.scan(&keys::changes(low.saturating_add(1)), Direction::Forward, &mut |key, value| {
+        match (keys::sequence_of(key), ChangeRow::decode(value)) {
+            (Some(sequence), Ok(row)) if row.engine_ms < until_ms && count < TRIM_STEP => {
+                visit(sequence, row);
+                count += 1;
+                ControlFlow::Continue(())
+            }
+            (Some(_), Ok(_)) => ControlFlow::Break(()),
+            (_, row) => {
+                failed = row.err().or_else(|| Some(StorageError::corrupt("change row: malformed key")));
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    failed.map_or(Ok(count), Err)
+}

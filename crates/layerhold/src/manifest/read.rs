@@ -1,0 +1,160 @@
+//! Reading a manifest by tag or digest.
+
+use crate::descriptor::MediaType;
+use crate::digest::Digest;
+use crate::engine::value;
+use crate::format::keys::{self, Scope};
+use crate::format::values::{ManifestRow, Row, TagRow};
+use crate::name::{Reference, Tag};
+use crate::repository::Repository;
+use crate::store::{Batch, LockMode, StorageError, View};
+
+use super::errors::ReadError;
+
+/// Names an image by tag, by digest, or by both, which must then agree.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ImageId {
+    /// Whatever the tag names.
+    Tag(Tag),
+    /// This manifest.
+    Digest(Digest),
+    /// This manifest, if the tag names it.
+    Both(Tag, Digest),
+}
+
+impl From<Reference> for ImageId {
+    fn from(reference: Reference) -> Self {
+        match reference {
+            Reference::Tag(tag) => Self::Tag(tag),
+            Reference::Digest(digest) => Self::Digest(digest),
+        }
+    }
+}
+
+/// Whether a read is a pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ManifestRead {
+    /// It counts as one: the manifest's pull time moves, at most once in
+    /// [`pull_time_ms`](crate::Options::pull_time_ms) and without a sync.
+    Pull,
+    /// It does not.
+    Peek,
+}
+
+/// A manifest with its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// The digest of the bytes.
+    pub digest: Digest,
+    /// The type that is pinned to the digest.
+    pub media_type: MediaType,
+    /// The document as it was pushed.
+    pub bytes: Vec<u8>,
+}
+
+/// A manifest without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestHead {
+    /// The digest of the bytes.
+    pub digest: Digest,
+    /// The type that is pinned to the digest.
+    pub media_type: MediaType,
+    /// Their length.
+    pub size: u64,
+}
+
+impl Repository {
+    /// A manifest, its bytes checked against its digest.
+    pub fn manifest(&self, reference: &Reference, read: ManifestRead) -> Result<Manifest, ReadError> {
+        let view = self.inner().txn.store.view()?;
+        let scope = self.find(view.as_ref())?.ok_or_else(|| self.not_found())?;
+        let digest = resolve(view.as_ref(), scope, &reference.clone().into())?;
+        let rows = view.get_many(&[
+            &keys::manifest(scope, &digest),
+            &keys::manifest_bytes(scope, &digest),
+            &keys::pull_time(scope, &digest),
+        ])?;
+        drop(view);
+        let [row, bytes, pulled] = <[_; 3]>::try_from(rows).unwrap_or_default();
+        let Some(row) = ManifestRow::decode_optional(row.as_deref())? else {
+            return Err(ReadError::NotFound { reference: reference.clone() });
+        };
+        let bytes = bytes.unwrap_or_default();
+        if Digest::of(digest.algorithm(), &bytes) != digest {
+            return Err(ReadError::Corrupt { digest });
+        }
+        if read == ManifestRead::Pull {
+            self.note_pull(scope, &digest, pulled.as_deref())?;
+        }
+        Ok(Manifest { digest, media_type: row.media_type, bytes })
+    }
+
+    /// Digest, type and length of a manifest; the bytes are not looked at.
+    pub fn manifest_head(&self, reference: &Reference) -> Result<ManifestHead, ReadError> {
+        let view = self.inner().txn.store.view()?;
+        let scope = self.find(view.as_ref())?.ok_or_else(|| self.not_found())?;
+        let digest = resolve(view.as_ref(), scope, &reference.clone().into())?;
+        let row = view.get(&keys::manifest(scope, &digest))?;
+        let row = ManifestRow::decode_optional(row.as_deref())?
+            .ok_or_else(|| ReadError::NotFound { reference: reference.clone() })?;
+        Ok(ManifestHead { digest, media_type: row.media_type, size: row.size })
+    }
+
+    /// The manifest that an image id stands for; it exists.
+    pub fn resolve_image(&self, image: &ImageId) -> Result<Digest, ReadError> {
+        let view = self.inner().txn.store.view()?;
+        let scope = self.find(view.as_ref())?.ok_or_else(|| self.not_found())?;
+        let digest = resolve(view.as_ref(), scope, image)?;
+        if view.get(&keys::manifest(scope, &digest))?.is_none() {
+            return Err(ReadError::NotFound { reference: Reference::Digest(digest) });
+        }
+        Ok(digest)
+    }
+
+    /// Moves the pull time, unless it moved a short while ago.
+    fn note_pull(&self, scope: Scope, digest: &Digest, pulled: Option<&[u8]>) -> Result<(), StorageError> {
+        let inner = self.inner();
+        let now_ms = inner.txn.committer.wall_ms();
+        let last_ms = pull_time(pulled)?;
+        let due = last_ms.is_none_or(|last_ms| now_ms.saturating_sub(last_ms) >= inner.options.pull_time_ms);
+        if !due || inner.check_writable().is_err() {
+            return Ok(());
+        }
+        let manifest_key = keys::manifest(scope, digest);
+        // Shared, so that the manifest cannot go while its pull time is written and leave it behind.
+        let locks = inner.txn.store.lock_and_get(&[(&manifest_key, LockMode::Shared)])?;
+        if value(&locks, 0).is_none() {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        batch.put(&keys::pull_time(scope, digest), &now_ms.to_be_bytes());
+        inner.txn.committer.submit_relaxed(locks, batch)
+    }
+}
+
+/// The time in a pull-time row.
+pub(crate) fn pull_time(row: Option<&[u8]>) -> Result<Option<u64>, StorageError> {
+    row.map(|bytes| {
+        bytes.try_into().map(u64::from_be_bytes).map_err(|_| StorageError::corrupt("pull time row: malformed"))
+    })
+    .transpose()
+}
+
+/// What an image id names. A digest is taken as it is: whether it exists is the caller's question.
+pub(crate) fn resolve(view: &dyn View, scope: Scope, image: &ImageId) -> Result<Digest, ReadError> {
+    let named = |tag: &Tag| -> Result<Option<Digest>, StorageError> {
+        let row = view.get(&keys::tag(scope, tag))?;
+        Ok(TagRow::decode_optional(row.as_deref())?.map(|row| row.digest))
+    };
+    match image {
+        ImageId::Digest(digest) => Ok(*digest),
+        ImageId::Tag(tag) => {
+            named(tag)?.ok_or_else(|| ReadError::NotFound { reference: Reference::Tag(tag.clone()) })
+        }
+        ImageId::Both(tag, digest) => match named(tag)? {
+            Some(current) if current == *digest => Ok(current),
+            Some(current) => Err(ReadError::TagMismatch { tag: tag.clone(), current }),
+            None => Err(ReadError::NotFound { reference: Reference::Tag(tag.clone()) }),
+        },
+    }
+}

@@ -1,0 +1,147 @@
+//! What a host may set, with a default for everything.
+
+use crate::blob::fingerprint::GroupLen;
+
+/// Settings of an open store: plain values with their unit in the name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// Memory for the metadata table: block cache and write buffers together. Default 128 MiB.
+    pub memory_bytes: u64,
+    /// Blobs up to this length live in the metadata store, longer ones in files (docs/benchmarks.md has the
+    /// measurement). Default 16 KiB.
+    pub inline_blob_bytes_max: u64,
+    /// Length of a fingerprint group of new blobs: a range read verifies at least this much. Default 64 KiB.
+    pub group_len: GroupLen,
+    /// An upload session is gone after this long without a part. Default 24 h, as spec'd nowhere and usual everywhere.
+    pub upload_idle_ms: u64,
+    /// How long an answer that lets a client skip an upload keeps the blob. Default 1 h.
+    pub lease_ms: u64,
+    /// A streamed body is made durable at least after this many bytes. Default 64 MiB.
+    pub upload_commit_bytes: u64,
+    /// A streamed body is made durable at least after this long. Default 5 s.
+    pub upload_commit_ms: u64,
+    /// How long changes are kept. Default 30 days.
+    pub change_keep_ms: u64,
+    /// How long operation ids are kept. Default 24 h.
+    pub operation_keep_ms: u64,
+    /// How much time passes for the engine while it is closed, at the most. Default 1 h.
+    pub closed_time_ms_max: u64,
+    /// A pull time is written again after this long. Default 1 h; ECR's own accuracy is a day.
+    pub pull_time_ms: u64,
+    /// Length of a journal segment. Default 32 MiB.
+    pub journal_segment_bytes: u64,
+    /// How long a call waits for a row lock. Default 10 s.
+    pub lock_wait_ms: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        const HOUR_MS: u64 = 3_600_000;
+        Self {
+            memory_bytes: 128 << 20,
+            inline_blob_bytes_max: 16 << 10,
+            group_len: GroupLen::default(),
+            upload_idle_ms: 24 * HOUR_MS,
+            lease_ms: HOUR_MS,
+            upload_commit_bytes: 64 << 20,
+            upload_commit_ms: 5_000,
+            change_keep_ms: 30 * 24 * HOUR_MS,
+            operation_keep_ms: 24 * HOUR_MS,
+            closed_time_ms_max: HOUR_MS,
+            pull_time_ms: HOUR_MS,
+            journal_segment_bytes: 32 << 20,
+            lock_wait_ms: 10_000,
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($setter:ident $field:ident: $type:ty),+ $(,)?) => {$(
+        #[doc = concat!("The same options with [`", stringify!($field), "`](Self::", stringify!($field), ") set.")]
+        #[must_use]
+        pub fn $setter(mut self, value: $type) -> Self {
+            self.$field = value;
+            self
+        }
+    )+};
+}
+
+impl Options {
+    setters! {
+        with_memory_bytes memory_bytes: u64,
+        with_inline_blob_bytes_max inline_blob_bytes_max: u64,
+        with_group_len group_len: GroupLen,
+        with_upload_idle_ms upload_idle_ms: u64,
+        with_lease_ms lease_ms: u64,
+        with_upload_commit_bytes upload_commit_bytes: u64,
+        with_upload_commit_ms upload_commit_ms: u64,
+        with_change_keep_ms change_keep_ms: u64,
+        with_operation_keep_ms operation_keep_ms: u64,
+        with_journal_segment_bytes journal_segment_bytes: u64,
+        with_lock_wait_ms lock_wait_ms: u64,
+    }
+}
+
+/// Quotas of a registry. The defaults are ECR's published ones (Amazon ECR service quotas; docs/ecr.md).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Repositories in a registry.
+    pub repositories: u64,
+    /// Manifests in a repository.
+    pub images: u64,
+    /// Tags on one manifest.
+    pub tags_per_image: u32,
+    /// Tags given in one put.
+    pub tags_per_put: u32,
+    /// Parts in one upload session.
+    pub upload_parts: u32,
+    /// Bytes in one part.
+    pub part_bytes: u64,
+    /// Bytes in one blob.
+    pub blob_bytes: u64,
+    /// Bytes in one manifest.
+    pub manifest_bytes: u64,
+    /// Descriptors in one manifest.
+    pub references: u32,
+    /// Items on one page of a listing.
+    pub page_items: u32,
+    /// Rows that a filtered listing looks at before it gives a short page and a token.
+    pub page_rows: u32,
+    /// Bytes of host data on one repository.
+    pub attribute_bytes: u64,
+}
+
+impl Limits {
+    /// The quotas of a private ECR registry.
+    #[must_use]
+    pub fn ecr_private() -> Self {
+        Self {
+            repositories: 100_000,
+            images: 100_000,
+            tags_per_image: 1_000,
+            tags_per_put: 100,
+            upload_parts: 4_200,
+            part_bytes: 20_971_520,
+            blob_bytes: 52_000 << 20,
+            manifest_bytes: 4_194_304,
+            references: 1_000,
+            page_items: 1_000,
+            page_rows: 10_000,
+            attribute_bytes: 64 << 10,
+        }
+    }
+
+    /// The quotas of a public ECR registry.
+    #[must_use]
+    pub fn ecr_public() -> Self {
+        Self { repositories: 10_000, upload_parts: 1_000, blob_bytes: 10_000 << 20, ..Self::ecr_private() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::ecr_private()
+    }
+}

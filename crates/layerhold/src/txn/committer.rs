@@ -1,0 +1,399 @@
+//! The group committer: transactions that are ready at the same time become durable with one sync.
+//!
+//! The first waiter leads: it takes everything that is queued, gives each member its sequence, adds change-log and
+//! operation rows, folds counter deltas, and hands the group to the store. As soon as the store can take the next
+//! group, the first of those who queued up meanwhile leads that one, so that one group is applied while the next one
+//! is being synced. Members keep their locks until their group is applied.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::call::OperationId;
+use crate::change::{ChangeRow, Event};
+use crate::clock::Clock;
+use crate::format::keys;
+use crate::format::values::{ClockRow, OperationRow, Row, UsageRow};
+use crate::name::Principal;
+use crate::store::{Batch, CommitError, Durability, LockSet, Member, MetadataStore, StorageError};
+use crate::time::EngineTime;
+
+/// Adds to the four counters of one usage row.
+#[derive(Debug, Clone)]
+pub(crate) struct Delta {
+    /// The usage row.
+    pub(crate) key: Vec<u8>,
+    /// What is added to each counter.
+    pub(crate) add: [i64; 4],
+    /// The counter that must not pass a limit, and the limit.
+    pub(crate) cap: Option<(usize, u64)>,
+}
+
+/// A decided transaction: what it writes, and the locks under which it was decided.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) locks: LockSet,
+    pub(crate) batch: Batch,
+    /// Rows whose key ends in the sequence that the committer gives.
+    pub(crate) sequenced: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) deltas: Vec<Delta>,
+    pub(crate) operation_id: OperationId,
+    pub(crate) arguments: [u8; 32],
+    pub(crate) result: Vec<u8>,
+    pub(crate) principal: Principal,
+    pub(crate) event: Event,
+}
+
+/// Why a submission is not committed.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// A counter would pass its limit. Certainly absent.
+    OverLimit { limit: u64 },
+    /// The store said so.
+    Store(CommitError),
+}
+
+/// See the module.
+pub(crate) struct Committer {
+    store: Arc<dyn MetadataStore>,
+    clock: Arc<dyn Clock>,
+    time: EngineTime,
+    queue: Mutex<Queue>,
+    ledger: Mutex<Ledger>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Arc<Slot>>,
+    led: bool,
+}
+
+/// What the leader knows of groups that are not applied yet.
+struct Ledger {
+    last_sequence: u64,
+    applied_sequence: u64,
+    counters: HashMap<Vec<u8>, InFlight>,
+    poisoned: Option<String>,
+}
+
+/// A usage row that some group in flight writes.
+struct InFlight {
+    row: UsageRow,
+    groups: usize,
+}
+
+/// One waiter.
+struct Slot {
+    state: Mutex<SlotState>,
+    changed: Condvar,
+}
+
+enum SlotState {
+    /// Not decided; the submission waits to be taken.
+    Waiting(Option<Submission>),
+    /// The waiter is to lead the next group, its own submission among it.
+    Leading(Option<Submission>),
+    /// Decided.
+    Done(Option<Result<u64, Refusal>>),
+}
+
+/// A group on its way to the store.
+#[derive(Default)]
+struct Group {
+    members: Vec<Member>,
+    slots: Vec<(Arc<Slot>, u64)>,
+    /// The usage rows it writes, with what an earlier group in flight made of them.
+    counters: Vec<(Vec<u8>, Option<UsageRow>)>,
+    first_sequence: u64,
+    last_sequence: u64,
+}
+
+impl Committer {
+    pub(crate) fn new(store: Arc<dyn MetadataStore>, clock: Arc<dyn Clock>, time: EngineTime) -> Self {
+        let last_sequence = store.recovered_sequence();
+        let ledger = Ledger {
+            last_sequence,
+            applied_sequence: last_sequence,
+            counters: HashMap::new(),
+            poisoned: None,
+        };
+        Self { store, clock, time, queue: Mutex::default(), ledger: Mutex::new(ledger) }
+    }
+
+    /// Engine time, in milliseconds.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.time.now_ms(self.clock.as_ref())
+    }
+
+    /// Wall time, in milliseconds, for display.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        self.clock.wall_ms()
+    }
+
+    /// The sequence of the last acknowledged change.
+    pub(crate) fn applied_sequence(&self) -> u64 {
+        self.ledger.lock().applied_sequence
+    }
+
+    /// Commits and waits; the sequence of the commit, which is durable and readable when this returns.
+    pub(crate) fn submit(&self, submission: Submission) -> Result<u64, Refusal> {
+        let slot =
+            Arc::new(Slot { state: Mutex::new(SlotState::Waiting(Some(submission))), changed: Condvar::new() });
+        let lead = {
+            let mut queue = self.queue.lock();
+            queue.waiting.push_back(Arc::clone(&slot));
+            !std::mem::replace(&mut queue.led, true)
+        };
+        if lead {
+            self.lead();
+        }
+        loop {
+            let mut state = slot.state.lock();
+            match &mut *state {
+                SlotState::Done(outcome) => {
+                    if let Some(outcome) = outcome.take() {
+                        return outcome;
+                    }
+                    // Unreachable: the outcome is taken once, by the one waiter of the slot.
+                    return Err(Refusal::Store(CommitError::Failed(StorageError::Closed)));
+                }
+                SlotState::Leading(submission) => {
+                    let submission = submission.take();
+                    *state = SlotState::Waiting(submission);
+                    drop(state);
+                    self.lead();
+                }
+                SlotState::Waiting(_) => slot.changed.wait(&mut state),
+            }
+        }
+    }
+
+    /// Commits without a sync, a sequence or a change-log entry.
+    pub(crate) fn submit_relaxed(&self, locks: LockSet, batch: Batch) -> Result<(), StorageError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let group = [Member { locks, batch }];
+        self.store.commit(&group, 0, Durability::Relaxed, &mut || {}).map_err(|error| match error {
+            CommitError::Failed(error) | CommitError::Unknown(error) => error,
+            CommitError::Conflict => StorageError::Unavailable { what: "an unsynced commit", waited_ms: 0 },
+        })
+    }
+
+    fn lead(&self) {
+        let slots: Vec<_> = {
+            let mut queue = self.queue.lock();
+            let len = queue.waiting.len().min(self.store.group_members_max());
+            queue.waiting.drain(..len).collect()
+        };
+        let group = self.form(slots);
+        if group.members.is_empty() {
+            self.hand_over();
+            return;
+        }
+        let mut handed_over = false;
+        let outcome = self.store.commit(&group.members, group.last_sequence, Durability::Synced, &mut || {
+            handed_over = true;
+            self.hand_over();
+        });
+        self.settle(&group, &outcome, handed_over);
+        // The locks go before anybody is told, so that whoever is told finds them free.
+        drop(group.members);
+        for (slot, sequence) in group.slots {
+            slot.finish(match &outcome {
+                Ok(()) => Ok(sequence),
+                Err(error) => Err(Refusal::Store(repeat(error))),
+            });
+        }
+        if !handed_over {
+            self.hand_over();
+        }
+    }
+
+    /// Gives the next group to the first of those who wait, or lets the next submission lead.
+    fn hand_over(&self) {
+        let mut queue = self.queue.lock();
+        match queue.waiting.front() {
+            None => queue.led = false,
+            Some(slot) => {
+                let mut state = slot.state.lock();
+                if let SlotState::Waiting(submission) = &mut *state {
+                    *state = SlotState::Leading(submission.take());
+                }
+                slot.changed.notify_one();
+            }
+        }
+    }
+
+    /// Turns queued submissions into a group; those whose quota is used up are told at once.
+    fn form(&self, slots: Vec<Arc<Slot>>) -> Group {
+        let mut ledger = self.ledger.lock();
+        let mut group = Group { first_sequence: ledger.last_sequence + 1, ..Group::default() };
+        let (engine_ms, wall_ms) = (self.now_ms(), self.clock.wall_ms());
+        let mut touched: HashMap<Vec<u8>, UsageRow> = HashMap::new();
+        for slot in slots {
+            let Some(submission) = slot.take() else { continue };
+            if let Some(cause) = &ledger.poisoned {
+                let error = CommitError::Failed(StorageError::Poisoned { cause: cause.clone() });
+                drop(submission);
+                slot.finish(Err(Refusal::Store(error)));
+                continue;
+            }
+            match self.fold(&ledger, &mut touched, &submission.deltas) {
+                Ok(()) => {}
+                Err(refusal) => {
+                    drop(submission);
+                    slot.finish(Err(refusal));
+                    continue;
+                }
+            }
+            ledger.last_sequence += 1;
+            let sequence = ledger.last_sequence;
+            group.members.push(complete_member(submission, sequence, engine_ms, wall_ms));
+            group.slots.push((slot, sequence));
+        }
+        group.last_sequence = ledger.last_sequence;
+        if let Some(last) = group.members.last_mut() {
+            last.batch.put(&keys::meta::clock(), &ClockRow { engine_ms, wall_ms }.encode());
+            for (key, row) in touched {
+                last.batch.put(&key, &row.encode());
+                let before = match ledger.counters.entry(key.clone()) {
+                    Entry::Occupied(mut entry) => {
+                        entry.get_mut().groups += 1;
+                        Some(std::mem::replace(&mut entry.get_mut().row, row))
+                    }
+                    Entry::Vacant(entry) => {
+                        entry.insert(InFlight { row, groups: 1 });
+                        None
+                    }
+                };
+                group.counters.push((key, before));
+            }
+        }
+        group
+    }
+
+    /// Adds one member's deltas to what the group has so far; nothing is added when one of them is refused.
+    fn fold(
+        &self,
+        ledger: &Ledger,
+        touched: &mut HashMap<Vec<u8>, UsageRow>,
+        deltas: &[Delta],
+    ) -> Result<(), Refusal> {
+        let failed = |error| Refusal::Store(CommitError::Failed(error));
+        let mut folded = Vec::with_capacity(deltas.len());
+        for delta in deltas {
+            let current = match (touched.get(&delta.key), ledger.counters.get(&delta.key)) {
+                (Some(row), _) => *row,
+                (None, Some(in_flight)) => in_flight.row,
+                (None, None) => {
+                    let stored = self.store.view().and_then(|view| view.get(&delta.key)).map_err(failed)?;
+                    UsageRow::decode_optional(stored.as_deref()).map_err(failed)?.unwrap_or_default()
+                }
+            };
+            let mut row = current;
+            for (counter, add) in row.0.iter_mut().zip(delta.add) {
+                *counter = counter.checked_add_signed(add).ok_or_else(|| {
+                    failed(StorageError::corrupt(format!("usage row counts below zero or beyond 64 bits: {current:?}")))
+                })?;
+            }
+            if let Some((index, limit)) = delta.cap {
+                let exceeded = delta.add.get(index).is_some_and(|add| *add > 0)
+                    && row.0.get(index).is_some_and(|value| *value > limit);
+                if exceeded {
+                    return Err(Refusal::OverLimit { limit });
+                }
+            }
+            folded.push((delta.key.clone(), row));
+        }
+        touched.extend(folded);
+        Ok(())
+    }
+
+    /// Brings the ledger up to date with what became of a group.
+    fn settle(&self, group: &Group, outcome: &Result<(), CommitError>, handed_over: bool) {
+        let mut ledger = self.ledger.lock();
+        // Nothing of the group is there and no later group was formed: its sequences and its counting are undone.
+        let undone = matches!(outcome, Err(CommitError::Failed(_) | CommitError::Conflict)) && !handed_over;
+        for (key, before) in &group.counters {
+            if let Entry::Occupied(mut entry) = ledger.counters.entry(key.clone()) {
+                entry.get_mut().groups -= 1;
+                if entry.get().groups == 0 {
+                    entry.remove();
+                } else if let (true, Some(before)) = (undone, before) {
+                    entry.get_mut().row = *before;
+                }
+            }
+        }
+        match outcome {
+            Ok(()) => ledger.applied_sequence = ledger.applied_sequence.max(group.last_sequence),
+            Err(_) if undone => ledger.last_sequence = group.first_sequence - 1,
+            Err(error) => {
+                ledger.poisoned.get_or_insert_with(|| describe(error));
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn take(&self) -> Option<Submission> {
+        match &mut *self.state.lock() {
+            SlotState::Waiting(submission) | SlotState::Leading(submission) => submission.take(),
+            SlotState::Done(_) => None,
+        }
+    }
+
+    fn finish(&self, outcome: Result<u64, Refusal>) {
+        *self.state.lock() = SlotState::Done(Some(outcome));
+        self.changed.notify_one();
+    }
+}
+
+fn complete_member(submission: Submission, sequence: u64, engine_ms: u64, wall_ms: u64) -> Member {
+    let Submission { locks, mut batch, sequenced, operation_id, arguments, result, principal, event, .. } = submission;
+    for (mut key, value) in sequenced {
+        key.extend_from_slice(&sequence.to_be_bytes());
+        batch.put(&key, &value);
+    }
+    let change = ChangeRow { operation_id, engine_ms, wall_ms, principal, event };
+    batch.put(&keys::change(sequence), &change.encode());
+    batch.put(&keys::operation(&operation_id.0), &OperationRow { sequence, arguments, result }.encode());
+    Member { locks, batch }
+}
+
+/// One store error is told to every member of the group.
+fn repeat(error: &CommitError) -> CommitError {
+    let again = |source: &StorageError| match source {
+        StorageError::NoSpace { operation, path, source } => StorageError::NoSpace {
+            operation,
+            path: path.clone(),
+            source: std::io::Error::new(source.kind(), source.to_string()),
+        },
+        StorageError::Io { operation, path, source } => StorageError::Io {
+            operation,
+            path: path.clone(),
+            source: std::io::Error::new(source.kind(), source.to_string()),
+        },
+        StorageError::Unavailable { what, waited_ms } => {
+            StorageError::Unavailable { what, waited_ms: *waited_ms }
+        }
+        StorageError::ReadOnly { reason } => StorageError::ReadOnly { reason: reason.clone() },
+        StorageError::Poisoned { cause } => StorageError::Poisoned { cause: cause.clone() },
+        other => StorageError::Poisoned { cause: other.to_string() },
+    };
+    match error {
+        CommitError::Failed(source) => CommitError::Failed(again(source)),
+        CommitError::Unknown(source) => CommitError::Unknown(again(source)),
+        CommitError::Conflict => CommitError::Conflict,
+    }
+}
+
+fn describe(error: &CommitError) -> String {
+    match error {
+        CommitError::Failed(source) | CommitError::Unknown(source) => source.to_string(),
+        CommitError::Conflict => error.to_string(),
+    }
+}

@@ -1,0 +1,245 @@
+//! Transactions: every operation of the engine is one closure, run by [`Transactor::run`].
+//!
+//! The closure first reads without locks to learn which rows it needs, takes all of them in one call, checks that the
+//! rows still name that set, decides, and gives back what to write. It has no side effects, so it can be run again
+//! after a conflict. What holds between rows and locks is the table "Guard rows" of docs/format.md.
+
+pub(crate) mod committer;
+
+use std::sync::Arc;
+
+use crate::call::{Call, OperationId};
+use crate::change::Event;
+use crate::clock::Entropy;
+use crate::error::Failure;
+use crate::format::codec::{Decoder, Encoder};
+use crate::format::keys;
+use crate::format::values::{OperationRow, Row};
+use crate::name::Principal;
+use crate::store::{Batch, CommitError, LockMode, LockSet, MetadataStore, StorageError, View};
+
+use committer::{Committer, Delta, Refusal, Submission};
+
+/// How often an operation is tried before it gives up, and after how many tries it holds its repository exclusively.
+const ATTEMPTS_MAX: u32 = 64;
+const ATTEMPTS_SHARED: u32 = 4;
+
+/// A result that is kept with its operation id, so that a retry is told the same.
+pub(crate) trait Outcome: Sized {
+    fn encode(&self, encoder: &mut Encoder);
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, StorageError>;
+}
+
+impl Outcome for () {
+    fn encode(&self, _: &mut Encoder) {}
+
+    fn decode(_: &mut Decoder<'_>) -> Result<Self, StorageError> {
+        Ok(())
+    }
+}
+
+impl Outcome for bool {
+    fn encode(&self, encoder: &mut Encoder) {
+        encoder.bool(*self);
+    }
+
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, StorageError> {
+        decoder.bool()
+    }
+}
+
+/// Why a transaction's closure stops without anything to commit.
+#[derive(Debug)]
+pub(crate) enum Stop<E> {
+    /// The rows no longer name the set that was locked.
+    Again,
+    /// The operation was done before under this id; this is its encoded result.
+    Replay(Vec<u8>),
+    /// The operation id belongs to another operation.
+    Reused(OperationId),
+    /// The operation's own refusal.
+    Refused(E),
+    /// The storage failed.
+    Storage(StorageError),
+}
+
+impl<E> From<StorageError> for Stop<E> {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+/// What a decided transaction gives back.
+#[derive(Debug)]
+pub(crate) enum Decision<T> {
+    /// Nothing is to be written; the locks may go.
+    Unchanged(T),
+    /// This is to be written.
+    Commit(Box<Commit<T>>),
+}
+
+/// The writes of a decided transaction.
+#[derive(Debug)]
+pub(crate) struct Commit<T> {
+    pub(crate) locks: LockSet,
+    pub(crate) batch: Batch,
+    pub(crate) sequenced: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) deltas: Vec<Delta>,
+    pub(crate) event: Event,
+    pub(crate) result: T,
+}
+
+impl<T> Commit<T> {
+    pub(crate) fn new(locks: LockSet, event: Event, result: T) -> Self {
+        Self { locks, batch: Batch::new(), sequenced: Vec::new(), deltas: Vec::new(), event, result }
+    }
+
+    pub(crate) fn add(&mut self, key: Vec<u8>, add: [i64; 4]) {
+        if add != [0; 4] {
+            self.deltas.push(Delta { key, add, cap: None });
+        }
+    }
+
+    pub(crate) fn decided(self) -> Decision<T> {
+        Decision::Commit(Box::new(self))
+    }
+}
+
+/// One try of a transaction.
+pub(crate) struct Attempt<'a> {
+    store: &'a dyn MetadataStore,
+    number: u32,
+    operation: Option<(OperationId, [u8; 32])>,
+    principal: &'a Principal,
+    now_ms: u64,
+    wall_ms: u64,
+}
+
+impl Attempt<'_> {
+    /// Reads without locks.
+    pub(crate) fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
+        self.store.view()
+    }
+
+    /// Who makes the call.
+    pub(crate) fn principal(&self) -> &Principal {
+        self.principal
+    }
+
+    /// Engine time of this try, in milliseconds.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Wall time of this try, in milliseconds.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        self.wall_ms
+    }
+
+    /// How a writer in a repository holds its row: shared, or exclusive once sharing failed too often.
+    pub(crate) fn repository_mode(&self) -> LockMode {
+        if self.number < ATTEMPTS_SHARED { LockMode::Shared } else { LockMode::Exclusive }
+    }
+
+    /// Takes all locks of the transaction, once, and reads the rows; the operation id's row is among them.
+    pub(crate) fn lock<E>(&self, rows: &[(&[u8], LockMode)]) -> Result<LockSet, Stop<E>> {
+        let Some((id, arguments)) = self.operation else {
+            return Ok(self.store.lock_and_get(rows)?);
+        };
+        let operation = keys::operation(&id.0);
+        let mut with_operation = rows.to_vec();
+        with_operation.push((&operation, LockMode::Exclusive));
+        let locks = self.store.lock_and_get(&with_operation)?;
+        match OperationRow::decode_optional(locks.values().last().and_then(Option::as_deref))? {
+            None => Ok(locks),
+            Some(row) if row.arguments == arguments => Err(Stop::Replay(row.result)),
+            Some(_) => Err(Stop::Reused(id)),
+        }
+    }
+}
+
+/// Runs transactions over a store and its committer.
+pub(crate) struct Transactor {
+    pub(crate) store: Arc<dyn MetadataStore>,
+    pub(crate) committer: Committer,
+    pub(crate) entropy: Arc<dyn Entropy>,
+}
+
+impl Transactor {
+    /// Runs `body` until it is committed or refused. `arguments` tells one use of an operation id from another;
+    /// `over_limit` names the refusal of a counter.
+    pub(crate) fn run<T, E>(
+        &self,
+        call: &Call,
+        arguments: &mut Encoder,
+        over_limit: impl Fn(u64) -> Option<E>,
+        mut body: impl FnMut(&Attempt<'_>) -> Result<Decision<T>, Stop<E>>,
+    ) -> Result<T, E>
+    where
+        T: Outcome,
+        E: From<Failure>,
+    {
+        let arguments = *blake3::hash(&arguments.finish()).as_bytes();
+        for number in 0..ATTEMPTS_MAX {
+            let attempt = Attempt {
+                store: self.store.as_ref(),
+                number,
+                operation: call.operation_id.map(|id| (id, arguments)),
+                principal: &call.principal,
+                now_ms: self.committer.now_ms(),
+                wall_ms: self.committer.wall_ms(),
+            };
+            let commit = match body(&attempt) {
+                Ok(Decision::Unchanged(result)) => return Ok(result),
+                Ok(Decision::Commit(commit)) => *commit,
+                Err(Stop::Again) => continue,
+                Err(Stop::Replay(result)) => {
+                    let mut decoder = Decoder::bare(&result, "operation result");
+                    return T::decode(&mut decoder).map_err(|error| Failure::Storage(error).into());
+                }
+                Err(Stop::Reused(operation_id)) => return Err(Failure::OperationIdReused { operation_id }.into()),
+                Err(Stop::Refused(error)) => return Err(error),
+                Err(Stop::Storage(error)) => return Err(Failure::Storage(error).into()),
+            };
+            let operation_id = call.operation_id.unwrap_or_else(|| OperationId(self.random()));
+            let mut result = Encoder::bare();
+            commit.result.encode(&mut result);
+            let submission = Submission {
+                locks: commit.locks,
+                batch: commit.batch,
+                sequenced: commit.sequenced,
+                deltas: commit.deltas,
+                operation_id,
+                arguments,
+                result: result.finish(),
+                principal: call.principal.clone(),
+                event: commit.event,
+            };
+            return match self.committer.submit(submission) {
+                Ok(_) => Ok(commit.result),
+                Err(Refusal::Store(CommitError::Conflict)) => continue,
+                Err(Refusal::Store(CommitError::Failed(error))) => Err(Failure::Storage(error).into()),
+                Err(Refusal::Store(CommitError::Unknown(source))) => {
+                    Err(Failure::OutcomeUnknown { operation_id, source }.into())
+                }
+                Err(Refusal::OverLimit { limit }) => Err(over_limit(limit).unwrap_or_else(|| {
+                    let what = format!("a counter without a limit was refused at {limit}");
+                    Failure::Storage(StorageError::corrupt(what)).into()
+                })),
+            };
+        }
+        Err(Failure::Contended { attempts: ATTEMPTS_MAX }.into())
+    }
+
+    /// 128 bits that nobody can guess.
+    pub(crate) fn random(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        self.entropy.fill(&mut bytes);
+        bytes
+    }
+}
+
+/// No counter of the operation has a limit.
+pub(crate) fn no_limit<E>(_: u64) -> Option<E> {
+    None
+}

@@ -1,0 +1,309 @@
+//! The end of a session: its bytes become a blob that the repository may read.
+
+use crate::call::Call;
+use crate::change::RepositoryEvent;
+use crate::digest::{Algorithm, Digest};
+use crate::engine::value;
+use crate::format::codec::{Decoder, Encoder};
+use crate::format::footer::Footer;
+use crate::format::keys;
+use crate::format::values::{BlobRow, BlobState, GroupsRow, LinkRow, Placement, Row, UploadRow};
+use crate::repository::{Repository, live_row};
+use crate::store::{LockMode, StorageError};
+use crate::txn::{Commit, Decision, Outcome, Stop, no_limit};
+
+use super::UploadId;
+use super::errors::{CompleteError, UploadNotFound};
+use super::session::{Live, digest_of, drop_session};
+use super::staging::Staged;
+
+/// What the caller knows of the digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// Nothing: the computed digest, of the session's algorithm, is the blob's.
+    Computed,
+    /// It must be this one. With another algorithm than the session's the staged bytes are read once more.
+    Digest(Digest),
+    /// It must be one of these; those of other algorithms than the session's count for nothing.
+    AnyOf(Vec<Digest>),
+}
+
+/// What becomes of a session without bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmptyUpload {
+    /// A blob of no bytes.
+    Accept,
+    /// It is refused ([`CompleteError::Empty`]).
+    Refuse,
+}
+
+/// How a session is to be completed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompleteUpload {
+    /// What the caller knows of the digest.
+    pub expected: Expected,
+    /// What every part but the last must have, in bytes.
+    pub part_bytes_min: Option<u64>,
+    /// What becomes of a session without bytes.
+    pub empty: EmptyUpload,
+}
+
+impl CompleteUpload {
+    /// Completes whatever bytes there are, if the caller's expectation holds.
+    #[must_use]
+    pub fn expecting(expected: Expected) -> Self {
+        Self { expected, part_bytes_min: None, empty: EmptyUpload::Accept }
+    }
+}
+
+/// A session that became a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Completed {
+    /// The blob.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Whether the repository could read the blob before. Its bytes are the ones just sent all the same.
+    pub already_linked: bool,
+}
+
+impl Outcome for Completed {
+    fn encode(&self, encoder: &mut Encoder) {
+        encoder.digest(&self.digest).u64(self.size).bool(self.already_linked);
+    }
+
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, StorageError> {
+        Ok(Self { digest: decoder.digest()?, size: decoder.u64()?, already_linked: decoder.bool()? })
+    }
+}
+
+impl Repository {
+    /// Makes a session's bytes a blob. Durable when it returns; the bytes are not read again.
+    ///
+    /// Where the digest is live already, the bytes just sent take the place of the old ones: so pushing again heals
+    /// damage, even damage that nobody noticed.
+    pub fn complete_upload(
+        &self,
+        id: &UploadId,
+        complete: &CompleteUpload,
+        call: &Call,
+    ) -> Result<Completed, CompleteError> {
+        if let Some(completed) = self.completed_before(id, complete, call)? {
+            return Ok(completed);
+        }
+        self.upload_writer(id, None, call)?.complete(complete)
+    }
+
+    /// Stores `bytes` as a blob in one step.
+    pub fn put_blob(&self, bytes: &[u8], expected: &Expected, call: &Call) -> Result<Completed, CompleteError> {
+        let algorithm = match expected {
+            Expected::Digest(digest) => digest.algorithm(),
+            Expected::Computed | Expected::AnyOf(_) => Algorithm::Sha256,
+        };
+        let id = self.begin_upload(algorithm, call)?;
+        let mut writer = self.upload_writer(&id, Some(0), call)?;
+        writer.write(bytes)?;
+        writer.complete(&CompleteUpload::expecting(expected.clone()))
+    }
+
+    /// The outcome of an earlier call under the same operation id, whose session is gone since.
+    fn completed_before(
+        &self,
+        id: &UploadId,
+        complete: &CompleteUpload,
+        call: &Call,
+    ) -> Result<Option<Completed>, CompleteError> {
+        if call.operation_id.is_none() {
+            return Ok(None);
+        }
+        let mut arguments = self.completion_arguments(id, complete);
+        let replayed = self.inner().txn.run(call, &mut arguments, no_limit, |attempt| {
+            attempt.lock::<CompleteError>(&[])?;
+            Ok::<Decision<Option<Completed>>, Stop<CompleteError>>(Decision::Unchanged(None))
+        })?;
+        Ok(replayed)
+    }
+
+    fn completion_arguments(&self, id: &UploadId, complete: &CompleteUpload) -> Encoder {
+        let mut arguments = self.arguments("complete upload");
+        arguments.raw(&id.0);
+        match &complete.expected {
+            Expected::Computed => arguments.u8(0),
+            Expected::Digest(digest) => arguments.u8(1).digest(digest),
+            Expected::AnyOf(digests) => arguments.u8(2).list(digests.iter(), |e, digest| {
+                e.digest(digest);
+            }),
+        };
+        arguments
+    }
+
+    /// Completes a session whose writer the caller is. Gives the session back where it goes on.
+    pub(crate) fn complete_session(
+        &self,
+        id: &UploadId,
+        mut live: Box<Live>,
+        complete: &CompleteUpload,
+        call: &Call,
+    ) -> (Option<Box<Live>>, Result<Completed, CompleteError>) {
+        if let Err(error) = check_shape(id, &live, complete) {
+            return (Some(live), Err(error));
+        }
+        let digest = match self.judge_digest(&mut live, &complete.expected) {
+            Ok(digest) => digest,
+            Err(error) => {
+                if matches!(error, CompleteError::DigestMismatch { .. }) {
+                    // A session with the wrong bytes can never complete; its end is not this call's news.
+                    drop(self.end_session(id, &Call::by(call.principal.clone())));
+                }
+                return (None, Err(error));
+            }
+        };
+        (None, self.publish(id, &mut live, digest, complete, call))
+    }
+
+    fn judge_digest(&self, live: &mut Live, expected: &Expected) -> Result<Digest, CompleteError> {
+        let computed = live.lane.hashes().digest.clone().finalize();
+        let accepted = match expected {
+            Expected::Computed => Some(computed),
+            Expected::AnyOf(digests) => digests.contains(&computed).then_some(computed),
+            Expected::Digest(digest) if digest.algorithm() == computed.algorithm() => {
+                (*digest == computed).then_some(computed)
+            }
+            Expected::Digest(digest) => {
+                let other = digest_of(&live.staged, live.offset, digest.algorithm())?.finalize();
+                if other != *digest {
+                    return Err(CompleteError::DigestMismatch { computed: other });
+                }
+                Some(other)
+            }
+        };
+        accepted.ok_or(CompleteError::DigestMismatch { computed })
+    }
+
+    fn publish(
+        &self,
+        id: &UploadId,
+        live: &mut Live,
+        digest: Digest,
+        complete: &CompleteUpload,
+        call: &Call,
+    ) -> Result<Completed, CompleteError> {
+        let inner = self.inner();
+        let size = live.offset;
+        let fingerprint = live.lane.hashes().fingerprint.clone().finish();
+        let group_len = fingerprint.group_len.get();
+        let location = live.row.location;
+        let placement = match &mut live.staged {
+            Staged::Small(_) => Placement::Inline(location),
+            Staged::File(file) => {
+                let footer = Footer { digest, size, group_len, root: fingerprint.root };
+                if let Err(error) = file.publish(size, &footer.encode()) {
+                    inner.note_failed_sync();
+                    drop(self.end_session(id, &Call::by(call.principal.clone())));
+                    return Err(error.into());
+                }
+                Placement::File(location)
+            }
+        };
+        let before = live.row.clone();
+        let mut arguments = self.completion_arguments(id, complete);
+        let mut replaced = None;
+        let scope = before.scope;
+        let completed = inner.txn.run(call, &mut arguments, no_limit, |attempt| {
+            let repository_key = keys::repository(scope);
+            let upload_key = keys::upload(&id.0);
+            let blob_key = keys::blob(scope.registry, &digest);
+            let link_key = keys::link(scope, &digest);
+            let locks = attempt.lock(&[
+                (&repository_key, attempt.repository_mode()),
+                (&upload_key, LockMode::Exclusive),
+                (&blob_key, LockMode::Exclusive),
+                (&link_key, LockMode::Exclusive),
+            ])?;
+            if live_row(value(&locks, 0))?.is_none() {
+                return Err(Stop::Refused(self.not_found().into()));
+            }
+            match UploadRow::decode_optional(value(&locks, 1))? {
+                Some(stored) if stored.offset == before.offset && stored.location == before.location => {}
+                _ => return Err(Stop::Refused(UploadNotFound { upload: *id }.into())),
+            }
+            let old = BlobRow::decode_optional(value(&locks, 2))?;
+            let link = LinkRow::decode_optional(value(&locks, 3))?;
+            let event = self.event(RepositoryEvent::BlobUploaded { digest });
+            let mut commit = Commit::new(locks, event, Completed { digest, size, already_linked: link.is_some() });
+            let batch = &mut commit.batch;
+            drop_session(attempt.view()?.as_ref(), batch, id, &before)?;
+            match &live.staged {
+                Staged::Small(bytes) => batch.put(&keys::inline_bytes(location), bytes),
+                Staged::File(_) if fingerprint.group_count > 1 && !fingerprint.remaining.values.is_empty() => {
+                    let first = u32::try_from(fingerprint.remaining.first).unwrap_or(u32::MAX);
+                    let values = GroupsRow(fingerprint.remaining.values.clone());
+                    batch.put(&keys::groups(location, first), &values.encode(location, first));
+                }
+                Staged::File(_) => {}
+            }
+            replaced = old.map(|old| old.placement);
+            match replaced {
+                Some(Placement::Inline(old)) => batch.delete(&keys::inline_bytes(old)),
+                Some(Placement::File(old)) => batch.put(&keys::removal(old), &[]),
+                None => {}
+            }
+            let now_ms = attempt.now_ms();
+            let lease_until_ms =
+                now_ms.saturating_add(inner.options.lease_ms).max(old.map_or(0, |old| old.lease_until_ms));
+            let row = BlobRow {
+                state: BlobState::Live,
+                generation: old.map_or(1, |old| old.generation.wrapping_add(1)),
+                size,
+                stored_size: size,
+                codec: 0,
+                key_id: 0,
+                key_version: 0,
+                group_len,
+                root: fingerprint.root,
+                placement,
+                lease_until_ms,
+                verified_ms: now_ms,
+            };
+            batch.put(&blob_key, &row.encode());
+            if link.is_none() {
+                let link = LinkRow { size, media_type: None, linked_wall_ms: attempt.wall_ms() };
+                batch.put(&link_key, &link.encode());
+                batch.put(&keys::link_back(scope, &digest), &[]);
+                let bytes = i64::try_from(size).unwrap_or(i64::MAX);
+                commit.add(keys::repository_usage(scope), [0, 0, 1, bytes]);
+            }
+            let stored = i64::try_from(size).unwrap_or(i64::MAX);
+            let before_bytes = old.map_or(0, |old| i64::try_from(old.stored_size).unwrap_or(i64::MAX));
+            commit.add(keys::registry_usage(scope.registry), [0, 0, i64::from(old.is_none()), stored - before_bytes]);
+            Ok::<Decision<Completed>, Stop<CompleteError>>(commit.decided())
+        })?;
+        if let Some(Placement::File(old)) = replaced {
+            inner.retire(old);
+        }
+        Ok(completed)
+    }
+}
+
+fn check_shape(id: &UploadId, live: &Live, complete: &CompleteUpload) -> Result<(), CompleteError> {
+    if live.offset == 0 && complete.empty == EmptyUpload::Refuse {
+        return Err(CompleteError::Empty { upload: *id });
+    }
+    match (complete.part_bytes_min, live.row.shortest_part) {
+        (Some(limit), Some((part, size))) if size < limit => Err(CompleteError::PartTooSmall { part, size, limit }),
+        _ => Ok(()),
+    }
+}
+
+impl Outcome for Option<Completed> {
+    fn encode(&self, encoder: &mut Encoder) {
+        if let Some(completed) = self {
+            completed.encode(encoder);
+        }
+    }
+
+    /// Only a completed upload is ever recorded.
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, StorageError> {
+        Completed::decode(decoder).map(Some)
+    }
+}

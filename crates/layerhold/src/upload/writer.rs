@@ -1,0 +1,179 @@
+//! The writer of a session: takes bytes as they arrive and makes them durable now and then.
+
+use crate::call::Call;
+use crate::repository::Repository;
+
+use super::UploadId;
+use super::complete::{CompleteUpload, Completed};
+use super::errors::{AppendError, CompleteError};
+use super::lane::SharedBytes;
+use super::session::{Live, PartRecord, share};
+
+/// Slices that the caller keeps are copied in pieces of this length.
+const COPY_BYTES: usize = 256 << 10;
+
+/// The one writer of an upload session.
+///
+/// Bytes are durable after [`UploadWriter::commit`], which also happens by itself every
+/// [`upload_commit_bytes`](crate::Options::upload_commit_bytes) and
+/// [`upload_commit_ms`](crate::Options::upload_commit_ms). Dropping a writer gives up what came after the last commit
+/// and keeps the session; [`UploadWriter::finish`] keeps all of it. After an error the writer is of no further use; the
+/// session stands at its last durable byte.
+#[must_use = "bytes written are kept only by `finish`, `commit` or `complete`"]
+pub struct UploadWriter {
+    repository: Repository,
+    id: UploadId,
+    call: Call,
+    /// Taken out only to be handed back to the engine.
+    live: Option<Box<Live>>,
+    committed_ms: u64,
+}
+
+impl std::fmt::Debug for UploadWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UploadWriter").field("id", &self.id).field("offset", &self.offset()).finish_non_exhaustive()
+    }
+}
+
+impl Repository {
+    /// Becomes the writer of a session, which has one at a time: waits for another one, within bounds.
+    ///
+    /// With `first_byte`, the session must end exactly there ([`AppendError::OutOfOrder`]).
+    pub fn upload_writer(
+        &self,
+        id: &UploadId,
+        first_byte: Option<u64>,
+        call: &Call,
+    ) -> Result<UploadWriter, AppendError> {
+        let inner = self.inner();
+        inner.check_writable()?;
+        let warm = inner.writers.acquire(*id, inner.options.lock_wait_ms)?;
+        // From here on the drop of the writer releases the session.
+        let mut writer = UploadWriter {
+            repository: self.clone(),
+            id: *id,
+            call: call.clone(),
+            live: None,
+            committed_ms: inner.components.clock.monotonic_ms(),
+        };
+        let row = {
+            let view = inner.txn.store.view()?;
+            self.session(view.as_ref(), id, &call.principal)?.1
+        };
+        if let Some(first_byte) = first_byte.filter(|first_byte| *first_byte != row.offset) {
+            let durable_offset = row.offset;
+            writer.live = warm.filter(|live| live.row == row && live.offset == row.offset);
+            return Err(AppendError::OutOfOrder { first_byte, durable_offset });
+        }
+        writer.live = Some(match warm {
+            Some(live) if live.row == row && live.offset == row.offset => live,
+            _ => Box::new(Live::resume(inner, id, row)?),
+        });
+        Ok(writer)
+    }
+}
+
+impl UploadWriter {
+    /// The session.
+    #[must_use]
+    pub fn id(&self) -> UploadId {
+        self.id
+    }
+
+    /// Length of the bytes taken so far, durable or not.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.live.as_ref().map_or(0, |live| live.offset)
+    }
+
+    /// Takes bytes that the caller keeps; they are copied once.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
+        bytes.chunks(COPY_BYTES).try_for_each(|piece| self.write_owned(piece.to_vec()))
+    }
+
+    /// Takes bytes without copying them: they are written by this thread while another one hashes them.
+    pub fn write_owned(&mut self, bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<(), AppendError> {
+        self.take(&share(bytes))?;
+        let repository = self.repository.clone();
+        let inner = repository.inner();
+        let options = &inner.options;
+        let now_ms = inner.components.clock.monotonic_ms();
+        let pending = self.live.as_ref().map_or(0, |live| live.offset - live.row.offset);
+        if pending >= options.upload_commit_bytes
+            || (pending > 0 && now_ms.saturating_sub(self.committed_ms) >= options.upload_commit_ms)
+        {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn take(&mut self, bytes: &SharedBytes) -> Result<(), AppendError> {
+        let inner = self.repository.inner();
+        let limit = self.repository.registry.limits.blob_bytes;
+        let live = self.live.as_mut().ok_or(super::UploadNotFound { upload: self.id })?;
+        let size = live.offset.saturating_add(bytes.as_ref().as_ref().len() as u64);
+        if size > limit {
+            return Err(AppendError::TooLarge { size, limit });
+        }
+        if let Err(error) = live.append(inner, bytes) {
+            // Whatever part of it was written lies behind the durable offset and is cut off on resumption.
+            self.live = None;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Makes everything taken so far durable; gives the durable offset.
+    pub fn commit(&mut self) -> Result<u64, AppendError> {
+        self.commit_part(None)
+    }
+
+    pub(crate) fn commit_part(&mut self, part: Option<&PartRecord>) -> Result<u64, AppendError> {
+        let inner = self.repository.inner();
+        let live = self.live.as_mut().ok_or(super::UploadNotFound { upload: self.id })?;
+        if live.offset == live.row.offset {
+            return Ok(live.offset);
+        }
+        // The session advances by many commits; a caller's operation id can stand for one part alone.
+        let call = if part.is_some() { self.call.clone() } else { Call::by(self.call.principal.clone()) };
+        let committed = self.repository.commit_session(&self.id, live, part, &call);
+        let offset = live.offset;
+        let sync_failed = live.sync_failed;
+        if let Err(error) = committed {
+            self.live = None;
+            if sync_failed {
+                // Nothing is known of the file any more, so the session cannot go on with it.
+                inner.note_failed_sync();
+                drop(self.repository.end_session(&self.id, &Call::by(self.call.principal.clone())));
+            }
+            return Err(error);
+        }
+        self.committed_ms = inner.components.clock.monotonic_ms();
+        Ok(offset)
+    }
+
+    /// Makes everything durable and ends writing; the session waits for more. Gives the durable offset.
+    pub fn finish(mut self) -> Result<u64, AppendError> {
+        self.commit()
+    }
+
+    /// Makes everything durable and a blob of it, as one commit.
+    pub fn complete(mut self, complete: &CompleteUpload) -> Result<Completed, CompleteError> {
+        let live = self.live.take().ok_or(super::UploadNotFound { upload: self.id })?;
+        let (live, completed) = self.repository.complete_session(&self.id, live, complete, &self.call);
+        self.live = live;
+        completed
+    }
+}
+
+impl Drop for UploadWriter {
+    fn drop(&mut self) {
+        // Only a session that stands at its durable byte is worth keeping warm.
+        let live = self.live.take().filter(|live| live.offset == live.row.offset && !live.sync_failed);
+        let live = live.map(|mut live| {
+            live.lane.rest();
+            live
+        });
+        self.repository.inner().writers.release(self.id, live);
+    }
+}
