@@ -18,7 +18,7 @@ use crate::format::codec::{Decoder, Encoder};
 use crate::format::{FORMAT_VERSION, keys};
 use crate::options::Options;
 use crate::store::StorageError;
-use crate::store::fs::{File, FileSystem, OpenMode};
+use crate::store::fs::{FileSystem, OpenMode};
 use crate::store::journaled::{Journaled, JournaledOptions};
 use crate::store::local::LocalBlobStore;
 use crate::store::real::RealFileSystem;
@@ -36,7 +36,7 @@ impl Engine {
     /// # Errors
     /// [`StorageError::NotEmpty`] where anything is there already; [`StorageError::Io`], [`StorageError::NoSpace`].
     pub fn create(dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
-        Self::create_in(dir.as_ref(), options, Components::default())
+        Self::create_at(dir.as_ref(), options, Components::default())
     }
 
     /// Opens the store in `dir`; never makes one. Until the last clone of the engine is dropped, nobody else can open
@@ -46,11 +46,11 @@ impl Engine {
     /// [`StorageError::NotAStore`], [`StorageError::UnknownFormat`], [`StorageError::Locked`],
     /// [`StorageError::AcknowledgedDataLoss`], [`StorageError::Corrupt`].
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
-        Self::open_in(dir.as_ref(), options, Components::default())
+        Self::open_at(dir.as_ref(), options, Components::default())
     }
 
     /// [`Engine::create`] with clock, randomness and threads of the caller's.
-    pub fn create_in(dir: &Path, options: Options, components: Components) -> Result<Self, OpenError> {
+    pub fn create_at(dir: &Path, options: Options, components: Components) -> Result<Self, OpenError> {
         let fs = make_directory(dir)?;
         if !fs.list(Path::new("")).map_err(|e| StorageError::io("list directory", dir, e))?.is_empty() {
             return Err(StorageError::NotEmpty { path: dir.to_owned() });
@@ -69,7 +69,7 @@ impl Engine {
     }
 
     /// [`Engine::open`] with clock, randomness and threads of the caller's.
-    pub fn open_in(dir: &Path, options: Options, components: Components) -> Result<Self, OpenError> {
+    pub fn open_at(dir: &Path, options: Options, components: Components) -> Result<Self, OpenError> {
         let not_a_store = |reason: &str| StorageError::NotAStore { path: dir.to_owned(), reason: reason.to_owned() };
         let fs = RealFileSystem::new(dir.to_owned()).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => not_a_store("there is no such directory"),
