@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use layerhold::error::ErrorKind;
 use serde_json::{Map, Value, json};
 
 use crate::generated::types::ErrorCode;
@@ -15,6 +16,7 @@ pub struct Failure {
     code: Code,
     message: String,
     extra: Map<String, Value>,
+    cause: Option<String>,
 }
 
 /// The name of an error and the status it comes with.
@@ -87,12 +89,12 @@ impl Code {
 impl Failure {
     /// An exception of the operation's model.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code: Code::Modelled(code), message: message.into(), extra: Map::new() }
+        Self { code: Code::Modelled(code), message: message.into(), extra: Map::new(), cause: None }
     }
 
     /// An error that no model lists.
     pub fn common(error: CommonError, message: impl Into<String>) -> Self {
-        Self { code: Code::Common(error), message: message.into(), extra: Map::new() }
+        Self { code: Code::Common(error), message: message.into(), extra: Map::new(), cause: None }
     }
 
     /// `InvalidParameterException` for the member at `path`.
@@ -103,6 +105,43 @@ impl Failure {
     /// `ServerException`, which says nothing of the cause.
     pub fn internal() -> Self {
         Self::new(ErrorCode::ServerException, messages::INTERNAL)
+    }
+
+    /// What a failed store answers. Nothing of the cause reaches the client.
+    pub(crate) fn store(error: &layerhold::error::Failure) -> Self {
+        let failure = match error.kind() {
+            // What passes or what an operator repairs: the same request may succeed later.
+            ErrorKind::Unavailable
+            | ErrorKind::NoSpace
+            | ErrorKind::ReadOnly
+            | ErrorKind::Locked
+            | ErrorKind::Closed => Self::unavailable(),
+            _ => Self::internal(),
+        };
+        failure.caused_by(error)
+    }
+
+    /// `ServiceUnavailable`.
+    pub fn unavailable() -> Self {
+        Self::common(CommonError::ServiceUnavailable, messages::UNAVAILABLE)
+    }
+
+    /// `ThrottlingException`.
+    pub fn throttled() -> Self {
+        Self::common(CommonError::Throttling, messages::RATE_EXCEEDED)
+    }
+
+    /// `RequestEntityTooLargeException` for a body of more than `limit` bytes.
+    pub fn body_too_large(limit: usize) -> Self {
+        Self::common(CommonError::RequestEntityTooLarge, messages::body_too_large(limit))
+    }
+
+    /// The same with what a log should say of it. The client never sees it.
+    #[must_use]
+    pub fn caused_by(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
+        let chain = std::iter::successors(Some(error), |error| error.source());
+        self.cause = Some(chain.map(ToString::to_string).collect::<Vec<_>>().join(": "));
+        self
     }
 
     /// The same with one member more.
@@ -125,6 +164,11 @@ impl Failure {
     /// The members besides `__type` and `message`.
     pub const fn extra(&self) -> &Map<String, Value> {
         &self.extra
+    }
+
+    /// What a log should say of it, if there is more than the text.
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
     }
 
     /// The body as the wire carries it.

@@ -118,6 +118,8 @@ pub fn not_implemented(operation: &str) -> String {
 pub const INTERNAL: &str = "An internal error occurred; the request may be tried again";
 /// The store cannot answer now.
 pub const UNAVAILABLE: &str = "The service is temporarily unavailable; try the request again";
+/// Too much is going on.
+pub const RATE_EXCEEDED: &str = "Rate exceeded";
 /// The answer would be larger than one answer may be.
 pub fn answer_too_large(max: u64) -> String {
     format!("The requested manifests together have more than {max} bytes; ask for fewer images at once")
@@ -175,10 +177,18 @@ pub fn too_many_resource_tags(max: usize) -> String {
 
 /// The detail for a resource tag key that is reserved.
 pub const RESERVED_TAG_KEY: &str = "Tag keys must not start with aws:";
+/// The detail for a resource tag with a character that tags do not have.
+pub const TAG_CHARACTERS: &str = "Tags must consist of letters, digits, spaces and + - = . _ : / @";
 /// The detail for a resource tag key that is used twice.
 pub const REPEATED_TAG_KEY: &str = "Tag keys must be unique";
 /// The detail for a key together with AES256.
 pub const KEY_WITHOUT_KMS: &str = "kmsKey must be null when encryptionType is set as AES256";
+/// KMS's own code for what does not exist here.
+pub const KMS_NOT_SUPPORTED: &str = "UnsupportedOperationException";
+/// The detail for a logo.
+pub const NO_LOGOS: &str = "Logos are not stored by this registry";
+/// The detail for an account or alias that is not this registry's.
+pub const NO_SUCH_REGISTRY: &str = "Registry does not exist";
 /// The detail for attributes that together are larger than the store takes.
 pub const ATTRIBUTES_TOO_LARGE: &str = "Tags and catalog data together are too large";
 
@@ -354,6 +364,9 @@ pub fn image_not_found(digest: Option<&str>, tag: Option<&str>, place: Place<'_>
 pub const MISSING_DIGEST_AND_TAG: &str = "Invalid request parameters: both tag and digest cannot be null";
 /// The reason of `ImageNotFound`.
 pub const REQUESTED_IMAGE_NOT_FOUND: &str = "Requested image not found";
+
+/// The reason of `ImageInaccessible`: its stored bytes are damaged.
+pub const REQUESTED_IMAGE_DAMAGED: &str = "Requested image is damaged; pushing it again repairs it";
 
 /// The reason of `InvalidImageDigest`.
 pub fn invalid_image_digest() -> String {

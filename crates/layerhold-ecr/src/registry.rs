@@ -197,10 +197,15 @@ impl Scope {
 
     /// What a client writes to pull from a repository in this registry.
     pub fn repository_uri(self, config: &RegistryConfig, name: &str) -> String {
+        format!("{}/{name}", self.repository_uri_base(config))
+    }
+
+    /// What stands before the repository's name in it.
+    pub fn repository_uri_base(self, config: &RegistryConfig) -> String {
         let authority = self.external_url(config).authority();
         match self {
-            Self::Private => format!("{authority}/{name}"),
-            Self::Public => format!("{authority}/{}/{name}", config.public_alias),
+            Self::Private => authority.to_owned(),
+            Self::Public => format!("{authority}/{}", config.public_alias),
         }
     }
 

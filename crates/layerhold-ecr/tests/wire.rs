@@ -1,5 +1,7 @@
 //! Request bytes in, response bytes out: everything that is judged before an operation sees a request.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test")]
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use layerhold_ecr::failure::{Code, CommonError, Failure};
@@ -22,7 +24,7 @@ fn accept(operation: &str, body: &str) -> Result<Accepted, Failure> {
 }
 
 fn refused(operation: &str, body: &str) -> Response {
-    Response::new(Err(accept(operation, body).expect_err(body)), "request-1")
+    Response::failed(&accept(operation, body).expect_err(body), "request-1")
 }
 
 fn text(response: &Response) -> &str {
@@ -47,7 +49,7 @@ fn a_refusal_is_these_bytes() {
         response.headers,
         [("content-type", "application/x-amz-json-1.1".to_owned()), ("x-amzn-requestid", "request-1".to_owned())]
     );
-    let response = Response::new(Ok(b"{}".to_vec()), "request-2");
+    let response = Response::succeeded(b"{}".to_vec(), "request-2");
     assert_eq!((response.status, text(&response)), (200, "{}"));
 }
 

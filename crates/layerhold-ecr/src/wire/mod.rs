@@ -59,18 +59,29 @@ pub struct Response {
     pub headers: Vec<(&'static str, String)>,
     /// The body, a JSON object.
     pub body: Vec<u8>,
+    /// What a log should say of a failure, if there is more than the body tells. The client never sees it.
+    pub cause: Option<String>,
 }
 
 impl Response {
-    /// The answer that carries `body`, or `failure`.
-    pub fn new(outcome: Result<Vec<u8>, Failure>, request_id: &str) -> Self {
-        let (status, body) = match outcome {
-            Ok(body) => (200, body),
-            Err(failure) => (failure.code().status(), failure.body()),
-        };
-        let headers = vec![("content-type", CONTENT_TYPE.to_owned()), ("x-amzn-requestid", request_id.to_owned())];
-        Self { status, headers, body }
+    /// The answer that carries `body`.
+    pub fn succeeded(body: Vec<u8>, request_id: &str) -> Self {
+        Self { status: 200, headers: headers(request_id), body, cause: None }
     }
+
+    /// The answer that carries `failure`.
+    pub fn failed(failure: &Failure, request_id: &str) -> Self {
+        Self {
+            status: failure.code().status(),
+            headers: headers(request_id),
+            body: failure.body(),
+            cause: failure.cause().map(ToOwned::to_owned),
+        }
+    }
+}
+
+fn headers(request_id: &str) -> Vec<(&'static str, String)> {
+    vec![("content-type", CONTENT_TYPE.to_owned()), ("x-amzn-requestid", request_id.to_owned())]
 }
 
 /// A request that may reach its operation.
@@ -106,7 +117,7 @@ pub fn accept(request: Request<'_>) -> Result<Accepted, Failure> {
     let Request { target, content_type, mut body, .. } = request;
     let limit = body_bytes_max(target);
     if body.len() > limit {
-        return Err(Failure::common(CommonError::RequestEntityTooLarge, messages::body_too_large(limit)));
+        return Err(Failure::body_too_large(limit));
     }
     let (service, operation) = find(target)
         .ok_or_else(|| Failure::common(CommonError::UnknownOperation, messages::unknown_operation(target)))?;
@@ -130,7 +141,7 @@ pub fn encode(output: &impl Serialize) -> Result<Vec<u8>, Failure> {
     serde_json::to_vec(output).map_err(|_| Failure::internal())
 }
 
-fn find(target: Option<&str>) -> Option<(&'static Service, &'static Operation)> {
+pub(crate) fn find(target: Option<&str>) -> Option<(&'static Service, &'static Operation)> {
     let (prefix, name) = target?.split_once('.')?;
     let service = services().into_iter().find(|service| service.target_prefix == prefix)?;
     Some((service, service.operation(name)?))
