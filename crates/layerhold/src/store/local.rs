@@ -24,7 +24,7 @@ mod shard;
 use shard::Shards;
 
 /// Length in bytes of what [`StagedBlob::publish`] adds behind a blob (docs/format.md, "Blob files").
-pub const FOOTER_LEN: u64 = 128;
+pub const FOOTER_LEN: u64 = crate::format::footer::FOOTER_LEN as u64;
 
 /// After this many appended bytes the system is asked to start writing them out, so that the sync at the end finds
 /// little left to do.
