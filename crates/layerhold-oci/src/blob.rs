@@ -25,7 +25,7 @@ impl Adapter {
         let statuses = self
             .repository(repository)
             .check_blobs(std::slice::from_ref(digest))
-            .map_err(|e| error::check_blob(&e, &self.spelled(repository)))?;
+            .map_err(|e| error::read_repository(&e, &self.spelled(repository)))?;
         match statuses.first() {
             Some(BlobStatus::Present { size, .. }) => {
                 Ok(described(StatusCode::OK, digest).with(CONTENT_LENGTH, HeaderValue::from(*size)))

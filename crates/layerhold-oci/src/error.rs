@@ -7,16 +7,11 @@
 use http::StatusCode;
 use http::header::RANGE;
 use layerhold::manifest::document::ManifestError;
-use layerhold::{Digest, ErrorKind, Failure, blob, manifest, repository, tag, upload};
+use layerhold::{Digest, ErrorKind, blob, manifest, repository, tag, upload};
 use serde_json::json;
 
 use crate::code::{ErrorCode, OciError};
 use crate::range;
-
-/// What can go wrong in any operation.
-pub(crate) fn failure(error: &Failure) -> OciError {
-    kind(error.kind()).with_cause(chain(error))
-}
 
 /// The answer to an error of this kind that has no answer of its own.
 fn kind(kind: ErrorKind) -> OciError {
@@ -34,6 +29,11 @@ fn kind(kind: ErrorKind) -> OciError {
         }
         _ => internal("the registry failed"),
     }
+}
+
+/// An error that this file has no answer of its own for: a failure of the storage, nearly always.
+fn unforeseen(of: ErrorKind, error: &dyn std::error::Error) -> OciError {
+    kind(of).with_cause(chain(error))
 }
 
 /// An error and everything below it, for the log.
@@ -88,23 +88,22 @@ pub(crate) fn create_repository(error: &repository::CreateError, name: &str) -> 
             denied(format!("the registry has as many repositories as it may limit={limit}"))
         }
         repository::CreateError::RegistryNotFound { .. } => unknown_name(name),
-        repository::CreateError::Storage(error) => failure(error),
-        _ => internal("the repository could not be created"),
+        error => unforeseen(error.kind(), error),
     }
 }
 
-pub(crate) fn read_repository(error: &repository::ReadError) -> OciError {
+/// For everything that is asked of a repository as a whole: its tags, which blobs it holds.
+pub(crate) fn read_repository(error: &repository::ReadError, name: &str) -> OciError {
     match error {
-        repository::ReadError::Storage(error) => failure(error),
-        _ => internal("the repositories could not be listed"),
+        repository::ReadError::RepositoryNotFound { .. } => unknown_name(name),
+        error => unforeseen(error.kind(), error),
     }
 }
 
 pub(crate) fn begin_upload(error: &upload::BeginError, name: &str) -> OciError {
     match error {
         upload::BeginError::RepositoryNotFound { .. } => unknown_name(name),
-        upload::BeginError::Storage(error) => failure(error),
-        _ => internal("the upload could not be begun"),
+        error => unforeseen(error.kind(), error),
     }
 }
 
@@ -112,8 +111,7 @@ pub(crate) fn upload_status(error: &upload::StatusError, name: &str) -> OciError
     match error {
         upload::StatusError::RepositoryNotFound { .. } => unknown_name(name),
         upload::StatusError::UploadNotFound { .. } => unknown_upload(),
-        upload::StatusError::Storage(error) => failure(error),
-        _ => internal("the upload could not be read"),
+        error => unforeseen(error.kind(), error),
     }
 }
 
@@ -121,8 +119,7 @@ pub(crate) fn cancel_upload(error: &upload::CancelError, name: &str) -> OciError
     match error {
         upload::CancelError::RepositoryNotFound { .. } => unknown_name(name),
         upload::CancelError::UploadNotFound { .. } => unknown_upload(),
-        upload::CancelError::Storage(error) => failure(error),
-        _ => internal("the upload could not be cancelled"),
+        error => unforeseen(error.kind(), error),
     }
 }
 
@@ -147,8 +144,7 @@ pub(crate) fn append_upload(error: &upload::AppendError, name: &str) -> OciError
             denied(format!("the chunk is larger than it may be size={size} limit={limit}"))
         }
         AppendError::Empty { .. } => OciError::bad_request(ErrorCode::SizeInvalid, "the chunk holds no bytes"),
-        AppendError::Storage(error) => failure(error),
-        _ => internal("the bytes could not be added to the upload"),
+        error => unforeseen(error.kind(), error),
     }
 }
 
@@ -176,8 +172,7 @@ pub(crate) fn complete_upload(error: &upload::CompleteError, name: &str, expecte
             OciError::bad_request(ErrorCode::BlobUploadInvalid, "the upload cannot be completed as it is")
         }
         CompleteError::Append(error) => append_upload(error, name),
-        CompleteError::Storage(error) => failure(error),
-        _ => internal("the upload could not be completed"),
+        error => unforeseen(error.kind(), error),
     }
 }
 
@@ -186,31 +181,18 @@ fn digest_mismatch(expected: &Digest, computed: &Digest) -> OciError {
         .with_detail(json!({ "expected": expected.to_string(), "computed": computed.to_string() }))
 }
 
-pub(crate) fn check_blob(error: &blob::ReadError, name: &str) -> OciError {
-    match error {
-        blob::ReadError::RepositoryNotFound { .. } => unknown_name(name),
-        blob::ReadError::Storage(error) => failure(error),
-        _ => internal("the blob could not be looked up"),
-    }
-}
-
 pub(crate) fn open_blob(error: &blob::OpenError, name: &str, digest: &Digest) -> OciError {
     match error {
         blob::OpenError::RepositoryNotFound { .. } => unknown_name(name),
         blob::OpenError::NotFound { .. } => unknown_blob(digest),
-        blob::OpenError::Corrupt { .. } => kind(ErrorKind::Corrupt),
-        blob::OpenError::Storage(error) => failure(error),
-        _ => internal("the blob could not be opened"),
+        error => unforeseen(error.kind(), error),
     }
 }
 
 /// The answer to a read that failed before the headers of a download went out. Afterwards only ending the connection
 /// tells the client.
 pub fn blob_read_error(fault: &blob::ReadFault) -> OciError {
-    match fault {
-        blob::ReadFault::Storage(error) => failure(error),
-        fault => kind(ErrorKind::Corrupt).with_cause(chain(fault)),
-    }
+    unforeseen(fault.kind(), fault)
 }
 
 /// `None` where a mount finds nothing to mount, which is no error: the client uploads instead.
@@ -218,8 +200,7 @@ pub(crate) fn mount_blob(error: &blob::MountError, name: &str) -> Option<OciErro
     match error {
         blob::MountError::SourceNotFound { .. } => None,
         blob::MountError::RepositoryNotFound { .. } => Some(unknown_name(name)),
-        blob::MountError::Storage(error) => Some(failure(error)),
-        _ => Some(internal("the blob could not be mounted")),
+        error => Some(unforeseen(error.kind(), error)),
     }
 }
 
@@ -227,11 +208,10 @@ pub(crate) fn delete_blob(error: &blob::DeleteError, name: &str, digest: &Digest
     match error {
         blob::DeleteError::RepositoryNotFound { .. } => unknown_name(name),
         blob::DeleteError::NotFound { .. } => unknown_blob(digest),
-        blob::DeleteError::Referenced { manifests } => {
+        blob::DeleteError::Referenced { manifests, .. } => {
             referenced("the blob belongs to a manifest of this repository", manifests)
         }
-        blob::DeleteError::Storage(error) => failure(error),
-        _ => internal("the blob could not be deleted"),
+        error => unforeseen(error.kind(), error),
     }
 }
 
@@ -267,8 +247,7 @@ pub(crate) fn put_manifest(error: &manifest::PutError, repository: &str, name: &
         ),
         PutError::BlobsMissing { digests } => references_missing("the manifest names blobs", digests),
         PutError::ManifestsMissing { digests } => references_missing("the manifest names manifests", digests),
-        PutError::Storage(error) => failure(error),
-        _ => internal("the manifest could not be stored"),
+        error => unforeseen(error.kind(), error),
     }
 }
 
@@ -291,10 +270,8 @@ pub(crate) fn references_missing<'a>(what: &str, digests: impl IntoIterator<Item
 pub(crate) fn read_manifest(error: &manifest::ReadError, name: &str) -> OciError {
     match error {
         manifest::ReadError::RepositoryNotFound { .. } => unknown_name(name),
-        manifest::ReadError::NotFound { .. } => unknown_manifest(),
-        manifest::ReadError::Corrupt { .. } => kind(ErrorKind::Corrupt),
-        manifest::ReadError::Storage(error) => failure(error),
-        _ => internal("the manifest could not be read"),
+        manifest::ReadError::NotFound { .. } | manifest::ReadError::TagMismatch { .. } => unknown_manifest(),
+        error => unforeseen(error.kind(), error),
     }
 }
 
@@ -302,11 +279,10 @@ pub(crate) fn delete_manifest(error: &manifest::DeleteError, name: &str) -> OciE
     match error {
         manifest::DeleteError::RepositoryNotFound { .. } => unknown_name(name),
         manifest::DeleteError::NotFound { .. } | manifest::DeleteError::TagMismatch { .. } => unknown_manifest(),
-        manifest::DeleteError::ReferencedBy { manifests } => {
+        manifest::DeleteError::ReferencedBy { manifests, .. } => {
             referenced("the manifest belongs to an index of this repository", manifests)
         }
-        manifest::DeleteError::Storage(error) => failure(error),
-        _ => internal("the manifest could not be deleted"),
+        error => unforeseen(error.kind(), error),
     }
 }
 
@@ -314,7 +290,6 @@ pub(crate) fn untag(error: &tag::UntagError, name: &str) -> OciError {
     match error {
         tag::UntagError::RepositoryNotFound { .. } => unknown_name(name),
         tag::UntagError::NotFound { .. } => unknown_manifest(),
-        tag::UntagError::Storage(error) => failure(error),
-        _ => internal("the tag could not be removed"),
+        error => unforeseen(error.kind(), error),
     }
 }

@@ -6,7 +6,7 @@
 
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, LINK};
-use layerhold::{Digest, MediaType, RepositoryName, Tag};
+use layerhold::{Descriptor, Digest, MediaType, RepositoryName, Tag};
 use serde_json::{Value, json};
 
 use crate::adapter::Adapter;
@@ -40,7 +40,7 @@ impl Adapter {
                 break;
             };
             let found =
-                self.registry.list_repositories(after.as_ref(), wanted).map_err(|e| error::read_repository(&e))?;
+                self.registry.list_repositories(after.as_ref(), wanted).map_err(|e| error::read_repository(&e, ""))?;
             more = found.next.is_some() && !found.items.is_empty();
             if let Some(last) = found.items.last() {
                 after = Some(last.name.clone());
@@ -64,13 +64,14 @@ impl Adapter {
         let mut more = limit > 0;
         if limit == 0 {
             // The repository must exist all the same.
-            handle.list_tags_after(last.as_deref(), 1).map_err(|e| error::read_manifest(&e, &name))?;
+            handle.list_tags_after(last.as_deref(), 1).map_err(|e| error::read_repository(&e, &name))?;
         }
         for _ in 0..ROUNDS_MAX {
             let Some(wanted) = left(limit, tags.len()).filter(|_| more) else {
                 break;
             };
-            let found = handle.list_tags_after(last.as_deref(), wanted).map_err(|e| error::read_manifest(&e, &name))?;
+            let found =
+                handle.list_tags_after(last.as_deref(), wanted).map_err(|e| error::read_repository(&e, &name))?;
             more = found.next.is_some() && !found.items.is_empty();
             if let Some(item) = found.items.last() {
                 last = Some(item.tag.to_string());
@@ -119,7 +120,7 @@ impl Adapter {
             let none = found.items.is_empty();
             after = found.next;
             for item in found.items {
-                let descriptor = json!(item);
+                let descriptor = spelled_descriptor(&item);
                 bytes = bytes.saturating_add(descriptor.to_string().len());
                 manifests.push(descriptor);
             }
@@ -155,6 +156,24 @@ impl Adapter {
 fn left(limit: u32, held: usize) -> Option<u32> {
     let held = u32::try_from(held).unwrap_or(u32::MAX);
     limit.checked_sub(held).filter(|left| *left > 0)
+}
+
+/// A descriptor as it stands in an image index.
+fn spelled_descriptor(descriptor: &Descriptor) -> Value {
+    let mut value = json!({
+        "mediaType": descriptor.media_type.as_str(),
+        "digest": descriptor.digest.to_string(),
+        "size": descriptor.size,
+    });
+    if let Value::Object(members) = &mut value {
+        if let Some(artifact_type) = &descriptor.artifact_type {
+            members.insert("artifactType".to_owned(), json!(artifact_type.as_str()));
+        }
+        if !descriptor.annotations.is_empty() {
+            members.insert("annotations".to_owned(), json!(descriptor.annotations));
+        }
+    }
+    value
 }
 
 /// A page token as clients carry it: two hexadecimal digits for each byte.

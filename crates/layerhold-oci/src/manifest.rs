@@ -24,15 +24,14 @@ impl Adapter {
         reference: &Reference,
         headers: &HeaderMap,
     ) -> Result<Response, OciError> {
-        let descriptor = self
+        let head = self
             .repository(repository)
-            .manifest_descriptor(reference)
+            .manifest_head(reference)
             .map_err(|e| error::read_manifest(&e, &self.spelled(repository)))?;
-        if matches_etag(headers, &descriptor.digest) {
-            return Ok(not_modified(&descriptor.digest));
+        if matches_etag(headers, &head.digest) {
+            return Ok(not_modified(&head.digest));
         }
-        Ok(described(&descriptor.digest, &descriptor.media_type)
-            .with(CONTENT_LENGTH, HeaderValue::from(descriptor.size)))
+        Ok(described(&head.digest, &head.media_type).with(CONTENT_LENGTH, HeaderValue::from(head.size)))
     }
 
     pub(crate) fn get_manifest(

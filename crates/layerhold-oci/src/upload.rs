@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, StatusCode};
-use layerhold::upload::{CompleteUpload, EmptyUpload, Expected};
+use layerhold::upload::{CompleteUpload, Expected};
 use layerhold::{Algorithm, Call, Digest, RepositoryName, UploadId, UploadWriter};
 
 use crate::adapter::Adapter;
@@ -330,9 +330,9 @@ impl Adapter {
     }
 }
 
+/// Parts of any length, and none at all, are what the protocol allows.
 fn complete(digest: &Digest) -> CompleteUpload {
-    // Parts of any length, and none at all, are what the protocol allows.
-    CompleteUpload { expected: Expected::Digest(*digest), part_bytes_min: None, empty: EmptyUpload::Accept }
+    CompleteUpload::expecting(Expected::Digest(*digest))
 }
 
 fn whole(mut sink: BodySink, body: Bytes) -> Result<Response, OciError> {

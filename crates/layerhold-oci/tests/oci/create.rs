@@ -1,0 +1,82 @@
+//! Repositories made by a push, or not.
+
+use crate::fixture::{OCI_INDEX, OCI_MANIFEST, Oci, image, index};
+use http::StatusCode;
+use layerhold::{Digest, RepositorySettings};
+use layerhold_oci::CreateOnPush;
+use serde_json::json;
+
+#[test]
+fn an_upload_creates_its_repository() {
+    for query in [
+        String::new(),
+        format!("?digest={}", Digest::sha256(b"bytes")),
+        format!("?mount={}&from=other", Digest::sha256(b"bytes")),
+    ] {
+        let oci = Oci::new();
+        oci.ask(&format!("POST /v2/library/app/blobs/uploads/{query}"), &[], b"bytes");
+        assert!(oci.exists("library/app"), "query={query}");
+    }
+}
+
+#[test]
+fn reading_creates_nothing() {
+    let oci = Oci::new();
+    let digest = Digest::sha256(b"bytes");
+    let sequence = oci.sequence();
+    for line in [
+        format!("GET /v2/app/blobs/{digest}"),
+        format!("DELETE /v2/app/blobs/{digest}"),
+        "GET /v2/app/manifests/v1".to_owned(),
+        "DELETE /v2/app/manifests/v1".to_owned(),
+        format!("DELETE /v2/app/manifests/{digest}"),
+        "GET /v2/app/tags/list".to_owned(),
+        "PATCH /v2/app/blobs/uploads/6cb64b8a-9378-4e33-8102-0304050607ff".to_owned(),
+    ] {
+        oci.ask(&line, &[], b"").refuse(404, "NAME_UNKNOWN");
+    }
+    assert_eq!(oci.sequence(), sequence);
+    assert!(!oci.exists("app"));
+}
+
+#[test]
+fn a_manifest_that_needs_nothing_creates_its_repository() {
+    let oci = Oci::new();
+    oci.put("app", "empty", OCI_INDEX, &index(&[])).expect(StatusCode::CREATED);
+    assert!(oci.exists("app"));
+}
+
+#[test]
+fn a_push_that_must_fail_creates_nothing() {
+    let oci = Oci::new();
+    let sequence = oci.sequence();
+    oci.put("app", "v1", OCI_MANIFEST, b"{}").refuse(400, "MANIFEST_INVALID");
+    oci.put("app", "v1", OCI_MANIFEST, &image(b"layer", &json!({}))).refuse(404, "MANIFEST_BLOB_UNKNOWN");
+    oci.put("app", "v1", OCI_INDEX, &index(&[b"child"])).refuse(404, "MANIFEST_BLOB_UNKNOWN");
+    oci.put("app", ".bad", OCI_INDEX, &index(&[])).refuse(400, "TAG_INVALID");
+    oci.ask("POST /v2/app/blobs/uploads/?digest=sha256:00", &[], b"").refuse(400, "DIGEST_INVALID");
+    oci.ask("POST /v2/UPPER/blobs/uploads/", &[], b"").refuse(400, "NAME_INVALID");
+    assert_eq!(oci.sequence(), sequence);
+}
+
+#[test]
+fn never_is_never() {
+    let oci = Oci::new().adapted(|adapter| adapter.with_create_on_push(CreateOnPush::Never));
+    let sequence = oci.sequence();
+    oci.ask("POST /v2/app/blobs/uploads/", &[], b"").refuse(404, "NAME_UNKNOWN");
+    oci.put("app", "v1", OCI_INDEX, &index(&[])).refuse(404, "NAME_UNKNOWN");
+    assert_eq!(oci.sequence(), sequence);
+}
+
+#[test]
+fn a_registry_that_is_full_denies() {
+    let mut oci = Oci::new();
+    let mut limits = oci.registry.limits().clone();
+    limits.repositories = 1;
+    oci.registry = oci.registry.clone().with_limits(limits);
+    oci.adapter = layerhold_oci::Adapter::new(oci.registry.clone());
+    oci.create("first", &RepositorySettings::default());
+    oci.ask("POST /v2/second/blobs/uploads/", &[], b"").refuse(403, "DENIED");
+    assert!(!oci.exists("second"));
+    oci.begin("first");
+}
