@@ -5,5 +5,6 @@ mod files {
     mod contract;
     mod crash;
     mod failing;
+    mod random;
     mod sim;
 }
