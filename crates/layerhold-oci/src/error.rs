@@ -293,3 +293,7 @@ pub(crate) fn untag(error: &tag::UntagError, name: &str) -> OciError {
         error => unforeseen(error.kind(), error),
     }
 }
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

@@ -11,30 +11,30 @@ use layerhold_testkit::engine::TestEngine;
 use serde_json::{Value, json};
 
 /// Media types that tests push.
-pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
 /// A registry and its adapter.
-pub struct Oci {
+pub(crate) struct Oci {
     /// What the engine stands on lives as long as anybody asks it.
     _medium: Arc<TestEngine>,
-    pub engine: Engine,
-    pub registry: Registry,
-    pub adapter: Adapter,
-    pub call: Call,
+    pub(crate) engine: Engine,
+    pub(crate) registry: Registry,
+    pub(crate) adapter: Adapter,
+    pub(crate) call: Call,
 }
 
 /// A response whose body has been read to its end.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Oci {
-    pub fn new() -> Oci {
+    pub(crate) fn new() -> Oci {
         let medium = Arc::new(layerhold_testkit::engine::memory());
         let engine = medium.engine().clone();
         let registry = medium.registry();
@@ -44,22 +44,22 @@ impl Oci {
     }
 
     /// The same with a repository in it.
-    pub fn with(repository: &str) -> Oci {
+    pub(crate) fn with(repository: &str) -> Oci {
         let oci = Oci::new();
         oci.create(repository, &RepositorySettings::default());
         oci
     }
 
-    pub fn create(&self, repository: &str, settings: &RepositorySettings) {
+    pub(crate) fn create(&self, repository: &str, settings: &RepositorySettings) {
         self.registry.create_repository(&name(repository), settings, &self.call).unwrap();
     }
 
-    pub fn exists(&self, repository: &str) -> bool {
+    pub(crate) fn exists(&self, repository: &str) -> bool {
         self.registry.describe_repository(&name(repository)).is_ok()
     }
 
     /// The same registry, asked by someone else.
-    pub fn by(&self, principal: &str) -> Oci {
+    pub(crate) fn by(&self, principal: &str) -> Oci {
         Oci {
             _medium: Arc::clone(&self._medium),
             engine: self.engine.clone(),
@@ -69,14 +69,14 @@ impl Oci {
         }
     }
 
-    pub fn adapted(mut self, adapt: impl FnOnce(Adapter) -> Adapter) -> Oci {
+    pub(crate) fn adapted(mut self, adapt: impl FnOnce(Adapter) -> Adapter) -> Oci {
         self.adapter = adapt(self.adapter);
         self
     }
 
     /// Makes a request such as `GET /v2/`, with the body whole, and checks what holds for every answer.
     #[track_caller]
-    pub fn ask(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) fn ask(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let (method, route) = match self.route(line) {
             Ok(found) => found,
             Err(answer) => return answer,
@@ -86,13 +86,13 @@ impl Oci {
     }
 
     #[track_caller]
-    pub fn get(&self, target: &str) -> Answer {
+    pub(crate) fn get(&self, target: &str) -> Answer {
         self.ask(&format!("GET {target}"), &[], b"")
     }
 
     /// Makes the same request with the body streamed in pieces of `piece` bytes.
     #[track_caller]
-    pub fn stream(&self, line: &str, headers: &[(&str, &str)], body: &[u8], piece: usize) -> Answer {
+    pub(crate) fn stream(&self, line: &str, headers: &[(&str, &str)], body: &[u8], piece: usize) -> Answer {
         let (method, route) = match self.route(line) {
             Ok(found) => found,
             Err(answer) => return answer,
@@ -112,7 +112,7 @@ impl Oci {
 
     /// Streams a body, then loses the client.
     #[track_caller]
-    pub fn lose(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) {
+    pub(crate) fn lose(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) {
         let (_, route) = self.route(line).unwrap();
         let mut sink = self.adapter.begin_body(&route, &header_map(headers), &self.call).unwrap();
         sink.write(Bytes::copy_from_slice(body)).unwrap();
@@ -134,7 +134,7 @@ impl Oci {
 
     /// Begins an upload; gives its location.
     #[track_caller]
-    pub fn begin(&self, repository: &str) -> String {
+    pub(crate) fn begin(&self, repository: &str) -> String {
         let answer = self.ask(&format!("POST /v2/{repository}/blobs/uploads/"), &[], b"");
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
         answer.header("location").to_owned()
@@ -142,7 +142,7 @@ impl Oci {
 
     /// Pushes a blob in one request; gives its digest.
     #[track_caller]
-    pub fn push_blob(&self, repository: &str, bytes: &[u8]) -> Digest {
+    pub(crate) fn push_blob(&self, repository: &str, bytes: &[u8]) -> Digest {
         let digest = Digest::sha256(bytes);
         let answer = self.ask(&format!("POST /v2/{repository}/blobs/uploads/?digest={digest}"), &[], bytes);
         assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
@@ -151,7 +151,7 @@ impl Oci {
 
     /// Pushes a small image with a layer of its own; gives its bytes and digest.
     #[track_caller]
-    pub fn push_image(&self, repository: &str, reference: &str, layer: &[u8]) -> (Vec<u8>, Digest) {
+    pub(crate) fn push_image(&self, repository: &str, reference: &str, layer: &[u8]) -> (Vec<u8>, Digest) {
         let bytes = self.image(repository, layer);
         self.put(repository, reference, OCI_MANIFEST, &bytes).expect(StatusCode::CREATED);
         let digest = Digest::sha256(&bytes);
@@ -160,26 +160,26 @@ impl Oci {
 
     /// Pushes what an image needs; gives its manifest.
     #[track_caller]
-    pub fn image(&self, repository: &str, layer: &[u8]) -> Vec<u8> {
+    pub(crate) fn image(&self, repository: &str, layer: &[u8]) -> Vec<u8> {
         self.push_blob(repository, b"{}");
         self.push_blob(repository, layer);
         image(layer, &json!({}))
     }
 
     #[track_caller]
-    pub fn put(&self, repository: &str, reference: &str, media_type: &str, bytes: &[u8]) -> Answer {
+    pub(crate) fn put(&self, repository: &str, reference: &str, media_type: &str, bytes: &[u8]) -> Answer {
         self.ask(&format!("PUT /v2/{repository}/manifests/{reference}"), &[("content-type", media_type)], bytes)
     }
 
     /// A number that grows with every committed change: equal means that nothing happened.
-    pub fn sequence(&self) -> u64 {
+    pub(crate) fn sequence(&self) -> u64 {
         self.engine.sequence()
     }
 }
 
 impl Answer {
     #[track_caller]
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         match self.headers.get(name) {
             Some(value) => value.to_str().unwrap(),
             None => panic!("no {name} in {self:?}"),
@@ -187,14 +187,14 @@ impl Answer {
     }
 
     #[track_caller]
-    pub fn expect(self, status: StatusCode) -> Answer {
+    pub(crate) fn expect(self, status: StatusCode) -> Answer {
         assert_eq!(self.status, status, "body={}", String::from_utf8_lossy(&self.body));
         self
     }
 
     /// Expects an error of this status and code; gives its message.
     #[track_caller]
-    pub fn refuse(self, status: u16, code: &str) -> String {
+    pub(crate) fn refuse(self, status: u16, code: &str) -> String {
         assert_eq!(self.status.as_u16(), status, "body={}", String::from_utf8_lossy(&self.body));
         let body = self.json();
         let error = &body["errors"][0];
@@ -205,12 +205,12 @@ impl Answer {
     }
 
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
     /// The path and query of the next page, if there is one.
-    pub fn next(&self) -> Option<String> {
+    pub(crate) fn next(&self) -> Option<String> {
         let link = self.headers.get("link")?.to_str().unwrap();
         let (target, relation) = link.strip_prefix('<').unwrap().split_once('>').unwrap();
         assert_eq!(relation, "; rel=\"next\"");
@@ -219,7 +219,7 @@ impl Answer {
 }
 
 /// An image of the config `{}` and one layer, with more members.
-pub fn image(layer: &[u8], more: &Value) -> Vec<u8> {
+pub(crate) fn image(layer: &[u8], more: &Value) -> Vec<u8> {
     let mut document = json!({
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
@@ -233,21 +233,21 @@ pub fn image(layer: &[u8], more: &Value) -> Vec<u8> {
 }
 
 /// An index of manifests.
-pub fn index(manifests: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn index(manifests: &[&[u8]]) -> Vec<u8> {
     let manifests: Vec<Value> = manifests.iter().map(|bytes| descriptor(OCI_MANIFEST, bytes)).collect();
     serde_json::to_vec(&json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests })).unwrap()
 }
 
-pub fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
+pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
     json!({ "mediaType": media_type, "digest": Digest::sha256(bytes).to_string(), "size": bytes.len() })
 }
 
-pub fn name(text: &str) -> RepositoryName {
+pub(crate) fn name(text: &str) -> RepositoryName {
     RepositoryName::parse(text).unwrap()
 }
 
 /// Bytes that do not repeat within a group.
-pub fn noise(len: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     (0..len)
         .map(|_| {
