@@ -5,6 +5,7 @@
 //! it costs a copy into memory; the system writes it out within its usual time, `maintain` and a clean close at once.
 //! It is always true and may be old.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::record::{u32_at, u64_at};
@@ -44,7 +45,7 @@ impl Mark {
     /// Opens the file and answers the highest sequence number that either slot says is durable.
     pub(super) fn open(fs: &dyn FileSystem, store_id: &StoreId) -> Result<(Self, u64), StorageError> {
         let file = fs.open(&path(), OpenMode::ReadWrite).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => StorageError::corrupt("journal/mark is missing"),
+            io::ErrorKind::NotFound => StorageError::corrupt("journal/mark is missing"),
             _ => StorageError::io("open", path(), e),
         })?;
         let mut newest = None;
@@ -52,7 +53,7 @@ impl Mark {
             let mut bytes = [0; SLOT_LEN];
             match file.read_exact_at(&mut bytes, at) {
                 Ok(()) => {}
-                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
                     return Err(StorageError::corrupt("journal/mark is cut short"));
                 }
                 Err(e) => return Err(StorageError::io("read", path(), e)),
@@ -70,9 +71,20 @@ impl Mark {
     pub(super) fn write(&mut self, sequence: u64) -> Result<(), StorageError> {
         let [first, second] = SLOTS;
         let at = if self.next { second } else { first };
-        self.file
-            .write_all_at(&encode(sequence, &self.store_id), at)
-            .map_err(|e| StorageError::io("write", path(), e))?;
+        let slot = encode(sequence, &self.store_id);
+        // In one piece or not at all: slots are not synced one by one, so if each were written in pieces, a crash could
+        // leave half of both.
+        let written = loop {
+            match self.file.write_at(&slot, at) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        match written {
+            Ok(whole) if whole == slot.len() => {}
+            Ok(_) => return Err(StorageError::io("write", path(), io::ErrorKind::WriteZero.into())),
+            Err(e) => return Err(StorageError::io("write", path(), e)),
+        }
         self.next = !self.next;
         Ok(())
     }

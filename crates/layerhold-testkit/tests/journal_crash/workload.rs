@@ -1,0 +1,183 @@
+//! Workloads whose every state is known, and the check of what a reopened store holds.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use layerhold::store::fs::FileSystem;
+use layerhold::store::journaled::{Journaled, JournaledOptions};
+use layerhold::store::mem::MemTable;
+use layerhold::store::{Batch, CommitError, Direction, Durability, KeyRange, Member, MetadataStore, StorageError};
+
+pub(crate) type Store = Journaled<MemTable>;
+pub(crate) type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+pub(crate) const STORE_ID: [u8; 16] = *b"crashed on paper";
+
+pub(crate) fn options() -> JournaledOptions {
+    // The smallest segments, so that a few groups fill one.
+    JournaledOptions::default().with_segment_bytes(8 << 10).with_full_segments_max(1).with_guard_checks(false)
+}
+
+pub(crate) fn open(fs: &(impl FileSystem + Clone + 'static), table: &MemTable) -> Result<Store, StorageError> {
+    Journaled::open(Arc::new(fs.clone()), table.clone(), STORE_ID, options())
+}
+
+pub(crate) fn create(fs: &(impl FileSystem + Clone + 'static), table: &MemTable) -> Result<Store, StorageError> {
+    Journaled::create(Arc::new(fs.clone()), table.clone(), STORE_ID, options())
+}
+
+/// One step of a workload.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Step {
+    /// A synced group of so many members with values of so many bytes.
+    Group { members: u64, value_bytes: usize },
+    /// A group that is not synced.
+    Relaxed,
+    /// [`MetadataStore::maintain`].
+    Maintain,
+}
+
+pub(crate) fn workloads() -> Vec<(&'static str, Vec<Step>)> {
+    let small = Step::Group { members: 1, value_bytes: 20 };
+    let group = |members, value_bytes| Step::Group { members, value_bytes };
+    vec![
+        ("single groups", vec![small; 6]),
+        ("maintained", vec![small, Step::Maintain, small, small, Step::Maintain, small]),
+        ("filling segments", vec![group(2, 700), small, group(3, 900), group(1, 1_500), small, group(2, 800), small]),
+        ("filling, maintained", [group(2, 900), Step::Maintain, small, group(1, 1_800), Step::Maintain].repeat(4)),
+        ("larger than a segment", vec![small, group(4, 3_000), small, group(1, 9_000), Step::Maintain, small]),
+        (
+            "relaxed between",
+            vec![small, Step::Relaxed, group(2, 300), Step::Relaxed, Step::Maintain, small, Step::Relaxed],
+        ),
+    ]
+}
+
+/// What a run of a workload came to.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Run {
+    /// Rows after the group with this last sequence number; 0 is the empty store. Without relaxed rows.
+    pub(crate) states: BTreeMap<u64, Rows>,
+    /// The last sequence number that was acknowledged.
+    pub(crate) acknowledged: u64,
+    /// That of a group whose outcome is unknown.
+    pub(crate) unknown: Option<u64>,
+    relaxed: u64,
+}
+
+impl Run {
+    pub(crate) fn new() -> Self {
+        Self { states: BTreeMap::from([(0, Rows::new())]), ..Self::default() }
+    }
+
+    /// Goes on from a store that was found in the state after `recovered`.
+    pub(crate) fn resumed(&self, recovered: u64) -> Self {
+        let rows = self.states[&recovered].clone();
+        Self {
+            states: BTreeMap::from([(recovered, rows)]),
+            acknowledged: recovered,
+            unknown: None,
+            relaxed: self.relaxed,
+        }
+    }
+
+    /// Runs `steps` until one fails, and says with what. `generation` makes values differ from those of other runs.
+    pub(crate) fn drive(&mut self, store: &Store, steps: &[Step], generation: u8) -> Result<(), CommitError> {
+        for step in steps {
+            match *step {
+                Step::Group { members, value_bytes } => self.group(store, members, value_bytes, generation)?,
+                Step::Relaxed => self.relaxed(store)?,
+                Step::Maintain => store.maintain().map_err(CommitError::Failed)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn group(
+        &mut self,
+        store: &Store,
+        members: u64,
+        value_bytes: usize,
+        generation: u8,
+    ) -> Result<(), CommitError> {
+        let first = self.acknowledged + 1;
+        let last = self.acknowledged + members;
+        let mut rows = self.states[&self.acknowledged].clone();
+        let mut group = Vec::new();
+        for sequence in first..=last {
+            let mut batch = Batch::new();
+            let mut put = |key: Vec<u8>, value: Vec<u8>| {
+                batch.put(&key, &value);
+                rows.insert(key, value);
+            };
+            put(format!("own/{sequence:04}").into_bytes(), vec![generation; value_bytes]);
+            put(b"last".to_vec(), [&[generation], sequence.to_be_bytes().as_slice()].concat());
+            put(format!("ring/{}", sequence % 5).into_bytes(), sequence.to_be_bytes().to_vec());
+            if sequence > 6 {
+                let gone = format!("own/{:04}", sequence - 6).into_bytes();
+                batch.delete(&gone);
+                rows.remove(&gone);
+            }
+            group.push(Member { locks: store.lock_and_get(&[]).unwrap(), batch });
+        }
+        let mut calls = 0;
+        let outcome = store.commit(&group, last, Durability::Synced, &mut || calls += 1);
+        assert_eq!(calls, 1, "the next group is let in exactly once, however this one ends");
+        // A group that certainly failed leaves no state behind.
+        match &outcome {
+            Ok(()) => self.acknowledged = last,
+            Err(CommitError::Unknown(_)) => self.unknown = Some(last),
+            Err(_) => return outcome,
+        }
+        self.states.insert(last, rows);
+        outcome
+    }
+
+    fn relaxed(&mut self, store: &Store) -> Result<(), CommitError> {
+        self.relaxed += 1;
+        let mut batch = Batch::new();
+        for half in ["a", "b"] {
+            batch.put(format!("relaxed/{}/{half}", self.relaxed).as_bytes(), b"");
+        }
+        let group = [Member { locks: store.lock_and_get(&[]).unwrap(), batch }];
+        store.commit(&group, 0, Durability::Relaxed, &mut || ())
+    }
+
+    /// Asserts that `store` is in one of the states that this run may leave, and answers its sequence number.
+    #[track_caller]
+    pub(crate) fn check(&self, store: &Store, what: &str) -> u64 {
+        let recovered = store.recovered_sequence();
+        assert!(
+            recovered == self.acknowledged || (Some(recovered) == self.unknown && recovered > self.acknowledged),
+            "{what}: recovered {recovered}, acknowledged {}, unknown {:?}",
+            self.acknowledged,
+            self.unknown
+        );
+        let (rows, relaxed) = rows(store);
+        assert!(rows == self.states[&recovered], "{what}: rows are not those after group {recovered}");
+        for (key, _) in &relaxed {
+            let mut other = key.clone();
+            let half = other.last_mut().unwrap();
+            *half = if *half == b'a' { b'b' } else { b'a' };
+            assert!(relaxed.contains_key(&other), "{what}: half of a relaxed group");
+        }
+        recovered
+    }
+}
+
+/// All rows, the relaxed ones apart.
+pub(crate) fn rows(store: &Store) -> (Rows, Rows) {
+    let mut found = Rows::new();
+    let all = KeyRange { start: Vec::new(), end: vec![0xff] };
+    store
+        .view()
+        .unwrap()
+        .scan(&all, Direction::Forward, &mut |key, value| {
+            found.insert(key.to_vec(), value.to_vec());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    let relaxed = found.extract_if(.., |key, _| key.starts_with(b"relaxed/")).collect();
+    (found, relaxed)
+}
