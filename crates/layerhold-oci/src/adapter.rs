@@ -106,20 +106,18 @@ impl Adapter {
     /// answer says was done is durable.
     pub fn respond(&self, route: &Route, headers: &HeaderMap, body: Bytes, call: &Call) -> Response {
         let answer = self.answer(route, headers, body, call).unwrap_or_else(OciError::into_response);
-        match route {
-            Route::ReadBlob { fetch: Fetch::Head, .. } | Route::ReadManifest { fetch: Fetch::Head, .. } => {
-                answer.without_body()
-            }
+        match route.fetch() {
+            Some(Fetch::Head) => answer.without_body(),
             _ => answer,
         }
     }
 
     fn answer(&self, route: &Route, headers: &HeaderMap, body: Bytes, call: &Call) -> Result<Response, OciError> {
         match route {
-            Route::Version => Ok(Response::json(StatusCode::OK, &serde_json::json!({}))),
-            Route::Catalog { page } => self.catalog(page),
-            Route::Tags { repository, page } => self.tags(repository, page),
-            Route::Referrers { repository, subject, artifact_types, page } => {
+            Route::Version { .. } => Ok(Response::json(StatusCode::OK, &serde_json::json!({}))),
+            Route::Catalog { page, .. } => self.catalog(page),
+            Route::Tags { repository, page, .. } => self.tags(repository, page),
+            Route::Referrers { repository, subject, artifact_types, page, .. } => {
                 self.referrers(repository, subject, artifact_types, page)
             }
             Route::ReadBlob { repository, digest, fetch: Fetch::Head } => self.head_blob(repository, digest),

@@ -58,7 +58,7 @@ mod listing;
 mod manifest;
 mod percent;
 mod query;
-mod range;
+pub mod range;
 mod response;
 mod route;
 mod upload;

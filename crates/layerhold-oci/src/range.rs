@@ -7,11 +7,16 @@ use http::HeaderValue;
 
 /// What a `Range` header asks for, judged against the size of the blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub enum Wanted {
     /// The blob as a whole: no range, a unit that is not bytes, or several ranges, which a server may ignore.
     Whole,
     /// `len` bytes from `first_byte`, at least one, within the blob.
-    Part { first_byte: u64, len: u64 },
+    Part {
+        /// Where it begins.
+        first_byte: u64,
+        /// How long it is.
+        len: u64,
+    },
     /// A range of bytes that is malformed or lies outside of the blob.
     Unsatisfiable,
 }
@@ -19,7 +24,7 @@ pub(crate) enum Wanted {
 /// Judges a `Range` header against a blob of `size` bytes.
 ///
 /// RFC 9110 lets a server ignore or refuse a malformed range; refusing tells the client of its mistake.
-pub(crate) fn wanted(header: &str, size: u64) -> Wanted {
+pub fn wanted(header: &str, size: u64) -> Wanted {
     let Some((unit, ranges)) = header.split_once('=') else {
         return Wanted::Unsatisfiable;
     };
@@ -71,12 +76,12 @@ pub(crate) fn held(offset: u64) -> HeaderValue {
 }
 
 /// The value of `Content-Range` in a 206.
-pub(crate) fn content_range(first_byte: u64, len: u64, size: u64) -> HeaderValue {
+pub fn content_range(first_byte: u64, len: u64, size: u64) -> HeaderValue {
     header_value(&format!("bytes {first_byte}-{}/{size}", first_byte.saturating_add(len).saturating_sub(1)))
 }
 
 /// The value of `Content-Range` in a 416.
-pub(crate) fn unsatisfied(size: u64) -> HeaderValue {
+pub fn unsatisfied(size: u64) -> HeaderValue {
     header_value(&format!("bytes */{size}"))
 }
 

@@ -15,11 +15,16 @@ pub(crate) use request_line::route;
 #[non_exhaustive]
 pub enum Route {
     /// Does the registry speak this protocol?
-    Version,
+    Version {
+        /// With the document or without.
+        fetch: Fetch,
+    },
     /// The repositories of the registry, by name.
     Catalog {
         /// Which page.
         page: PageQuery,
+        /// With the document or without.
+        fetch: Fetch,
     },
     /// The tags of a repository, by their bytes.
     Tags {
@@ -27,6 +32,8 @@ pub enum Route {
         repository: RepositoryName,
         /// Which page.
         page: PageQuery,
+        /// With the document or without.
+        fetch: Fetch,
     },
     /// The manifests of a repository whose subject is this one.
     Referrers {
@@ -38,6 +45,8 @@ pub enum Route {
         artifact_types: Vec<String>,
         /// Which page; `last` is a token of an earlier answer.
         page: PageQuery,
+        /// With the document or without.
+        fetch: Fetch,
     },
     /// A blob, or whether it is there.
     ReadBlob {
@@ -194,7 +203,7 @@ impl Route {
     /// What the route costs.
     pub fn cost(&self) -> Cost {
         match self {
-            Route::Version
+            Route::Version { .. }
             | Route::Catalog { .. }
             | Route::Tags { .. }
             | Route::Referrers { .. }
@@ -205,10 +214,23 @@ impl Route {
         }
     }
 
+    /// Whether the answer's body is wanted; `None` where the answer has none of interest.
+    pub(crate) fn fetch(&self) -> Option<Fetch> {
+        match self {
+            Route::Version { fetch }
+            | Route::Catalog { fetch, .. }
+            | Route::Tags { fetch, .. }
+            | Route::Referrers { fetch, .. }
+            | Route::ReadBlob { fetch, .. }
+            | Route::ReadManifest { fetch, .. } => Some(*fetch),
+            _ => None,
+        }
+    }
+
     /// A word for logs and metrics.
     pub fn name(&self) -> &'static str {
         match self {
-            Route::Version => "version",
+            Route::Version { .. } => "version",
             Route::Catalog { .. } => "list_repositories",
             Route::Tags { .. } => "list_tags",
             Route::Referrers { .. } => "list_referrers",
@@ -232,7 +254,7 @@ impl Route {
     /// The repository that the route is about, without the prefix that the registry may ask for.
     pub fn repository(&self) -> Option<&RepositoryName> {
         match self {
-            Route::Version | Route::Catalog { .. } => None,
+            Route::Version { .. } | Route::Catalog { .. } => None,
             Route::Tags { repository, .. }
             | Route::Referrers { repository, .. }
             | Route::ReadBlob { repository, .. }

@@ -20,10 +20,7 @@ pub(crate) fn route(method: &Method, path: &str, query: Option<&str>, prefix: Op
         return Err(unknown_path());
     };
     if rest.is_empty() || rest == "/" {
-        return match *method {
-            Method::GET | Method::HEAD => Ok(Route::Version),
-            _ => Err(wrong_method("GET, HEAD")),
-        };
+        return Ok(Route::Version { fetch: fetch(method)? });
     }
     let Some(rest) = rest.strip_prefix('/') else {
         return Err(unknown_path());
@@ -33,16 +30,11 @@ pub(crate) fn route(method: &Method, path: &str, query: Option<&str>, prefix: Op
     let query = Query::parse(query)?;
     let names = Names { prefix };
     match pieces.as_slice() {
-        ["_catalog"] => match *method {
-            Method::GET | Method::HEAD => Ok(Route::Catalog { page: PageQuery::of(&query)? }),
-            _ => Err(wrong_method("GET, HEAD")),
-        },
-        [name @ .., "tags", "list"] if !name.is_empty() => match *method {
-            Method::GET | Method::HEAD => {
-                Ok(Route::Tags { repository: names.of_pieces(name)?, page: PageQuery::of(&query)? })
-            }
-            _ => Err(wrong_method("GET, HEAD")),
-        },
+        ["_catalog"] => Ok(Route::Catalog { fetch: fetch(method)?, page: PageQuery::of(&query)? }),
+        [name @ .., "tags", "list"] if !name.is_empty() => {
+            let fetch = fetch(method)?;
+            Ok(Route::Tags { repository: names.of_pieces(name)?, page: PageQuery::of(&query)?, fetch })
+        }
         [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] if !name.is_empty() => match *method {
             Method::POST => {
                 let repository = names.of_pieces(name)?;
@@ -57,16 +49,23 @@ pub(crate) fn route(method: &Method, path: &str, query: Option<&str>, prefix: Op
         [name @ .., "blobs", digest] if !name.is_empty() && !digest.is_empty() => {
             blob(method, names.of_pieces(name), digest)
         }
-        [name @ .., "referrers", subject] if !name.is_empty() && !subject.is_empty() => match *method {
-            Method::GET | Method::HEAD => {
-                let repository = names.of_pieces(name)?;
-                let artifact_types = query.all("artifactType").map(str::to_owned).collect();
-                let page = PageQuery::of(&query)?;
-                Ok(Route::Referrers { repository, subject: parse_digest(subject)?, artifact_types, page })
-            }
-            _ => Err(wrong_method("GET, HEAD")),
-        },
+        [name @ .., "referrers", subject] if !name.is_empty() && !subject.is_empty() => {
+            let fetch = fetch(method)?;
+            let repository = names.of_pieces(name)?;
+            let artifact_types = query.all("artifactType").map(str::to_owned).collect();
+            let page = PageQuery::of(&query)?;
+            Ok(Route::Referrers { repository, subject: parse_digest(subject)?, artifact_types, page, fetch })
+        }
         _ => Err(unknown_path()),
+    }
+}
+
+/// The methods of a path that can only be read.
+fn fetch(method: &Method) -> Result<Fetch, OciError> {
+    match *method {
+        Method::GET => Ok(Fetch::Body),
+        Method::HEAD => Ok(Fetch::Head),
+        _ => Err(wrong_method("GET, HEAD")),
     }
 }
 

@@ -60,15 +60,18 @@ fn refused(text: &str, status: StatusCode, code: ErrorCode) {
 fn every_route_is_found() {
     let app = || name("library/app");
     let cases = [
-        ("GET /v2/".to_owned(), Route::Version),
-        ("GET /v2".to_owned(), Route::Version),
-        ("HEAD /v2/".to_owned(), Route::Version),
-        ("GET /v2/_catalog".to_owned(), Route::Catalog { page: all_of_it() }),
+        ("GET /v2/".to_owned(), Route::Version { fetch: Fetch::Body }),
+        ("GET /v2".to_owned(), Route::Version { fetch: Fetch::Body }),
+        ("HEAD /v2/".to_owned(), Route::Version { fetch: Fetch::Head }),
+        ("GET /v2/_catalog".to_owned(), Route::Catalog { page: all_of_it(), fetch: Fetch::Body }),
         (
             "GET /v2/_catalog?n=3&last=library/app".to_owned(),
-            Route::Catalog { page: PageQuery { items: Some(3), last: Some("library/app".into()) } },
+            Route::Catalog { page: PageQuery { items: Some(3), last: Some("library/app".into()) }, fetch: Fetch::Body },
         ),
-        ("GET /v2/library/app/tags/list".to_owned(), Route::Tags { repository: app(), page: all_of_it() }),
+        (
+            "GET /v2/library/app/tags/list".to_owned(),
+            Route::Tags { repository: app(), page: all_of_it(), fetch: Fetch::Body },
+        ),
         (
             format!("GET /v2/library/app/referrers/sha256:{HEX}?artifactType=a/b+c&artifactType=d%2Fe"),
             Route::Referrers {
@@ -76,6 +79,7 @@ fn every_route_is_found() {
                 subject: digest(),
                 artifact_types: vec!["a/b+c".into(), "d/e".into()],
                 page: all_of_it(),
+                fetch: Fetch::Body,
             },
         ),
         (
