@@ -1,8 +1,8 @@
 //! Deleting images, and with them tags.
 
-use layerhold::manifest::{DeleteError, DeletedImage};
+use layerhold::manifest::{DeleteError, DeletedImage, ImageId};
 
-use super::images::{Trouble, failed, mismatch, not_found, readable};
+use super::images::{Trouble, disagreement, failed, not_found, readable};
 use super::{Context, Target};
 use crate::failure::Failure;
 use crate::generated::types::{BatchDeleteImageRequest, BatchDeleteImageResponse, ImageFailureCode, ImageIdentifier};
@@ -28,15 +28,17 @@ pub(super) fn batch_delete(
 
 fn delete(context: &Context<'_>, target: &Target, id: &ImageIdentifier) -> Result<DeletedImage, Trouble> {
     let image = readable(id)?;
-    target.repository.delete_image(&image, context.call).map_err(|error| match error {
+    target.repository.delete_image(&image, context.call).map_err(|error| match (error, &image) {
+        (DeleteError::TagMismatch { .. }, ImageId::Both(_, digest)) => {
+            disagreement(target, id, digest).map_or_else(|trouble| trouble, Trouble::from)
+        }
         // The repository was there a moment ago. Whoever deleted it deleted the image.
-        DeleteError::RepositoryNotFound(_) | DeleteError::NotFound { .. } => not_found().into(),
-        DeleteError::TagMismatch { .. } => mismatch(id).into(),
-        DeleteError::ReferencedBy { manifests, .. } => {
+        (DeleteError::RepositoryNotFound(_) | DeleteError::NotFound { .. }, _) => not_found().into(),
+        (DeleteError::ReferencedBy { manifests, .. }, _) => {
             (ImageFailureCode::ImageReferencedByManifestList, messages::referenced_by(&manifests)).into()
         }
-        DeleteError::Storage(error) => Failure::store(&error).into(),
-        error => Failure::internal().caused_by(&error).into(),
+        (DeleteError::Storage(error), _) => Failure::store(&error).into(),
+        (error, _) => Failure::internal().caused_by(&error).into(),
     })
 }
 

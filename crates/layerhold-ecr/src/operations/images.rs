@@ -132,11 +132,6 @@ pub(super) fn not_found() -> Refusal {
     (ImageFailureCode::ImageNotFound, messages::REQUESTED_IMAGE_NOT_FOUND.to_owned())
 }
 
-pub(super) fn mismatch(id: &ImageIdentifier) -> Refusal {
-    let (tag, digest) = (id.image_tag.as_deref().unwrap_or_default(), id.image_digest.as_deref().unwrap_or_default());
-    (ImageFailureCode::ImageTagDoesNotMatchDigest, messages::tag_does_not_match(tag, digest))
-}
-
 pub(super) fn failed(id: ImageIdentifier, (code, reason): Refusal) -> ImageFailure {
     ImageFailure { image_id: Some(id), failure_code: Some(code), failure_reason: Some(reason) }
 }
@@ -204,21 +199,29 @@ fn get(target: &Target, id: &ImageIdentifier, accepted: Option<&[String]>) -> Re
     })
 }
 
-/// The manifest that an id names. A digest that is known beside a tag that is not is a mismatch.
+/// The manifest that an id names.
 fn resolve(target: &Target, id: &ImageIdentifier, image: &ImageId) -> Result<Digest, Trouble> {
-    match target.repository.resolve_image(image) {
-        Ok(digest) => Ok(digest),
-        Err(manifest::ReadError::TagMismatch { .. }) => Err(mismatch(id).into()),
-        Err(manifest::ReadError::NotFound { .. }) => match image {
-            ImageId::Both(_, digest) => {
-                let known = target.repository.resolve_image(&ImageId::Digest(*digest)).is_ok();
-                Err(if known { mismatch(id) } else { not_found() }.into())
-            }
-            ImageId::Tag(_) | ImageId::Digest(_) => Err(not_found().into()),
-        },
-        Err(manifest::ReadError::RepositoryNotFound(_)) => Err(target.not_found().into()),
-        Err(manifest::ReadError::Storage(error)) => Err(Failure::store(&error).into()),
-        Err(error) => Err(Failure::internal().caused_by(&error).into()),
+    use manifest::ReadError::{NotFound, TagMismatch};
+    match (target.repository.resolve_image(image), image) {
+        (Ok(digest), _) => Ok(digest),
+        // A tag that nobody knows does not name the digest either.
+        (Err(NotFound { .. } | TagMismatch { .. }), ImageId::Both(_, digest)) => {
+            Err(disagreement(target, id, digest)?.into())
+        }
+        (Err(error), _) => Err(read_trouble(target, &error)),
+    }
+}
+
+/// Why tag and digest together name nothing: an unknown digest is reported before a tag that names another one.
+pub(super) fn disagreement(target: &Target, id: &ImageIdentifier, digest: &Digest) -> Result<Refusal, Trouble> {
+    match target.repository.resolve_image(&ImageId::Digest(*digest)) {
+        Ok(_) => {
+            let (tag, digest) = (id.image_tag.as_deref(), id.image_digest.as_deref());
+            let reason = messages::tag_does_not_match(tag.unwrap_or_default(), digest.unwrap_or_default());
+            Ok((ImageFailureCode::ImageTagDoesNotMatchDigest, reason))
+        }
+        Err(manifest::ReadError::NotFound { .. }) => Ok(not_found()),
+        Err(error) => Err(read_trouble(target, &error)),
     }
 }
 

@@ -51,9 +51,8 @@ pub(super) fn create(
     judge_encryption(&target, input.encryption_configuration.as_ref())?;
     let catalog = input.catalog_data.map(catalog).transpose()?;
     let scan_on_push = input.image_scanning_configuration.and_then(|scanning| scanning.scan_on_push);
-    let mut settings = RepositorySettings::default();
-    settings.tag_mutability = tag_mutability;
-    settings.attributes = attributes(&tags, scan_on_push == Some(true), catalog.as_ref())?;
+    let attributes = attributes(&tags, scan_on_push == Some(true), catalog.as_ref())?;
+    let settings = RepositorySettings { tag_mutability, attributes, ..RepositorySettings::default() };
     let created = context
         .registry()
         .create_repository(target.repository.name(), &settings, context.call)

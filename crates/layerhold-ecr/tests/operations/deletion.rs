@@ -62,7 +62,8 @@ fn every_id_fails_for_itself() {
         let ids = json!([
             {}, { "imageDigest": "nonsense" }, { "imageTag": "a+b" }, { "imageTag": "none" },
             { "imageDigest": sha256(b"unknown") }, { "imageDigest": "md5:00" },
-            { "imageDigest": first, "imageTag": "v2" }, { "imageTag": "v1" }, { "imageTag": "v1" },
+            { "imageDigest": first, "imageTag": "v2" }, { "imageDigest": sha256(b"unknown"), "imageTag": "v2" },
+            { "imageTag": "v1" }, { "imageTag": "v1" },
         ]);
         let answer = delete(&harness, scope, ids.clone());
         assert_eq!(answer["imageIds"], json!([{ "imageDigest": first, "imageTag": "v1" }]));
@@ -77,6 +78,7 @@ fn every_id_fails_for_itself() {
                 "ImageNotFound",
                 "ImageNotFound",
                 "ImageTagDoesNotMatchDigest",
+                "ImageNotFound",
                 "ImageNotFound",
             ]
         );
