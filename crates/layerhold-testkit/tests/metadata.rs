@@ -1,4 +1,10 @@
 //! Holds both metadata stores to the contract, and checks that the check itself counts and notices.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test panics where something is wrong"
+)]
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! What every metadata store must do, apart from surviving crashes.
+#![expect(clippy::disallowed_methods, reason = "waits are measured with the machine's clock, between real threads")]
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -4,6 +4,12 @@
 //! Each test runs a small workload on a simulated file system, ends it in some way, opens what is left, and compares
 //! the rows with the states that the workload went through. Sequence numbers name the states: nothing between two
 //! groups is ever legal.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test panics where something is wrong"
+)]
 
 mod crash;
 mod damage;

@@ -248,6 +248,7 @@ impl Hasher for AlreadyHashed {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "locks are tested between real threads")]
 mod tests {
     use std::sync::atomic::{AtomicU32, AtomicU64};
     use std::thread;
