@@ -1,0 +1,102 @@
+//! Buffers that downloads are read into, used again and again.
+//!
+//! A verified read needs a place for its bytes, and that place goes to the socket as it is: [`Filled::into_bytes`] hands
+//! the buffer to the HTTP library, and when the last byte is sent it comes back here. So a download neither copies nor
+//! allocates for each chunk, and the kernel is not asked to zero fresh pages.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+/// Size of each buffer: large enough that a hop between threads is lost in the time of hashing it, small enough that what
+/// was just hashed is still in the cache of a core when it is sent.
+pub const BUFFER_BYTES: usize = 256 << 10;
+
+/// A pool of equal buffers.
+#[derive(Clone, Debug)]
+pub struct Buffers {
+    idle: Arc<Mutex<Vec<Box<[u8]>>>>,
+    idle_max: usize,
+}
+
+/// A buffer while it is filled.
+#[derive(Debug)]
+pub struct Filled {
+    bytes: Option<Box<[u8]>>,
+    len: usize,
+    home: Buffers,
+}
+
+impl Buffers {
+    /// A pool that keeps at most `idle_max` buffers for later.
+    #[must_use]
+    pub fn new(idle_max: usize) -> Buffers {
+        Buffers { idle: Arc::new(Mutex::new(Vec::new())), idle_max }
+    }
+
+    /// A buffer of [`BUFFER_BYTES`], its content unspecified.
+    #[must_use]
+    pub fn take(&self) -> Filled {
+        let idle = self.idle.lock().pop();
+        let bytes = idle.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
+        Filled { bytes: Some(bytes), len: 0, home: self.clone() }
+    }
+}
+
+impl Filled {
+    /// The whole buffer, to be written to.
+    pub fn space(&mut self) -> &mut [u8] {
+        self.bytes.as_deref_mut().unwrap_or_default()
+    }
+
+    /// The first `len` bytes, without a copy; the buffer returns to its pool when the last clone is dropped.
+    #[must_use]
+    pub fn into_bytes(mut self, len: usize) -> Bytes {
+        self.len = len;
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Filled {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_deref().and_then(|bytes| bytes.get(..self.len)).unwrap_or_default()
+    }
+}
+
+impl Drop for Filled {
+    fn drop(&mut self) {
+        if let Some(bytes) = self.bytes.take() {
+            let mut idle = self.home.idle.lock();
+            if idle.len() < self.home.idle_max {
+                idle.push(bytes);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_comes_back_after_its_last_byte_was_sent() {
+        let buffers = Buffers::new(1);
+        let mut first = buffers.take();
+        first.space()[..3].copy_from_slice(b"abc");
+        let place = first.space().as_ptr();
+        let bytes = first.into_bytes(3);
+        let clone = bytes.slice(1..);
+        assert_eq!(&bytes[..], b"abc");
+        drop(bytes);
+        assert_eq!(&clone[..], b"bc");
+        assert!(buffers.idle.lock().is_empty());
+        drop(clone);
+        let mut again = buffers.take();
+        assert_eq!(again.space().as_ptr(), place);
+        let spare = buffers.take();
+        drop(again);
+        drop(spare);
+        assert_eq!(buffers.idle.lock().len(), 1);
+    }
+}

@@ -1,0 +1,94 @@
+//! ECR operations: collect the body, hand it to the adapter, send what it says.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use hyper::body::Incoming;
+use layerhold::Call;
+use layerhold_ecr::failure::{CommonError, Failure};
+use layerhold_ecr::{Cost, Ecr, shape, wire};
+
+use crate::answer::Answer;
+use crate::app::{App, announced, blocking};
+use crate::arrival::{Arrival, Stop};
+use crate::body::Payload;
+use crate::collect::{Collected, Refusal, collect};
+use crate::request_id::RequestId;
+
+/// Answers `POST /`.
+pub(crate) async fn answer(app: &App, parts: &Parts, arrival: &mut Arrival<Incoming>, id: RequestId) -> Answer {
+    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let target = header("x-amz-target");
+    let content_type = header("content-type");
+    let operation = operation(target.as_deref());
+    let limit = wire::body_bytes_max(target.as_deref());
+    let request_id = id.to_string();
+
+    let Collected { bytes, share } = match collect(arrival, announced(parts), limit as u64, &app.budget).await {
+        Ok(collected) => collected,
+        Err(refusal) => {
+            let failure = match refusal {
+                Refusal::TooLarge => Failure::body_too_large(limit),
+                Refusal::Busy => Failure::throttled(),
+                Refusal::Cut(stop) => return cut(operation, stop, &request_id),
+            };
+            return outward(operation, wire::Response::failed(&failure, &request_id));
+        }
+    };
+    let cost = Ecr::cost(target.as_deref());
+    let ecr = app.ecr.clone();
+    let respond = move || {
+        // A decoded part stays in the body's own memory, so the share is held until the engine has it.
+        let _share = share;
+        let request = wire::Request {
+            target: target.as_deref(),
+            content_type: content_type.as_deref(),
+            body: bytes,
+            request_id: &request_id,
+        };
+        outward(operation, ecr.respond(request, &Call::anonymous()))
+    };
+    match cost {
+        Cost::Point => respond(),
+        Cost::Blocking => blocking(respond)
+            .await
+            .unwrap_or_else(|| outward(operation, wire::Response::failed(&Failure::internal(), &id.to_string()))),
+    }
+}
+
+/// The operation that `target` names, for the log: a word of ours, whatever the client wrote.
+fn operation(target: Option<&str>) -> &'static str {
+    let known = || {
+        let (prefix, name) = target?.split_once('.')?;
+        let service = shape::services().into_iter().find(|service| service.target_prefix == prefix)?;
+        Some(service.operation(name)?.name)
+    };
+    known().unwrap_or("unknown")
+}
+
+fn cut(operation: &'static str, stop: Stop, request_id: &str) -> Answer {
+    let failure = Failure::common(CommonError::Serialization, stop.to_string());
+    let mut answer = outward(operation, wire::Response::failed(&failure, request_id)).closing();
+    if stop != Stop::Broken {
+        answer.status = StatusCode::REQUEST_TIMEOUT;
+    }
+    answer
+}
+
+fn outward(operation: &'static str, response: wire::Response) -> Answer {
+    let mut headers = HeaderMap::with_capacity(response.headers.len() + 2);
+    for (name, value) in response.headers {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(wire::CONTENT_TYPE));
+    Answer {
+        status: StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        headers,
+        payload: Payload::Bytes(Bytes::from(response.body)),
+        operation,
+        cause: response.cause,
+    }
+}

@@ -1,0 +1,40 @@
+//! What a store holds, counted.
+
+use std::fmt::Write;
+
+use layerhold::Engine;
+
+/// Repositories listed at a time.
+const PAGE: u32 = 1000;
+
+/// Some lines about `engine`'s store: its sequence, and for each registry its repositories, images, tags, blobs and bytes.
+///
+/// # Errors
+/// What the engine says.
+pub(crate) fn summarise(engine: &Engine) -> Result<String, Box<dyn std::error::Error>> {
+    let mut text = format!("sequence {}", engine.sequence());
+    for name in engine.registries()? {
+        let registry = engine.registry(&name);
+        let (mut repositories, mut images, mut tags, mut blobs, mut bytes) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
+        let mut after = None;
+        loop {
+            let page = registry.list_repositories(after.as_ref(), PAGE)?;
+            for repository in &page.items {
+                repositories += 1;
+                images += repository.usage.images;
+                tags += repository.usage.tags;
+                blobs += repository.usage.blobs;
+                bytes += repository.usage.logical_bytes;
+            }
+            after = page.items.last().filter(|_| page.next.is_some()).map(|last| last.name.clone());
+            if after.is_none() {
+                break;
+            }
+        }
+        write!(
+            text,
+            "\nregistry {name}: repositories {repositories}, images {images}, tags {tags}, blobs {blobs}, logical bytes {bytes}"
+        )?;
+    }
+    Ok(text)
+}

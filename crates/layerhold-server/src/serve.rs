@@ -1,0 +1,142 @@
+//! `layerhold serve`: from a configuration to a running server, and from a signal to a closed store.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use layerhold::{Engine, Options};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::App;
+use crate::config::{Config, ConfigError};
+use crate::connection::Patience;
+use crate::host::Wanted;
+use crate::listen::{self, Limits, Listener};
+use crate::store::{self, Found, StoreError};
+
+/// How often the engine gets to do its bounded background work.
+const MAINTENANCE: Duration = Duration::from_secs(1);
+
+/// Why a server does not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The settings do not fit together.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory gives no store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An address cannot be listened on.
+    #[error("cannot listen address={address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Threads, timers or signals cannot be set up.
+    #[error("cannot start the runtime")]
+    Runtime(#[source] std::io::Error),
+    /// The engine refused the registries, or could not be closed.
+    #[error("the engine failed")]
+    Engine(#[from] layerhold::Failure),
+}
+
+/// Serves until SIGTERM or SIGINT; the store is closed when it returns.
+///
+/// Standard output gets one line for each listener, `listening on http://127.0.0.1:5000`, once requests are answered, and
+/// before them a line if a store was made.
+///
+/// # Errors
+/// [`ServeError`].
+pub fn run(config: &Config) -> Result<(), ServeError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().thread_name("layerhold-http").max_blocking_threads(config.blocking_threads);
+    if let Some(workers) = config.worker_threads {
+        builder.worker_threads(workers);
+    }
+    let runtime = builder.build().map_err(ServeError::Runtime)?;
+
+    // The port first: a server that cannot have it must not make a store.
+    let (main, main_address) = bind(&runtime, config.listen, Wanted::Private)?;
+    let mut listeners = vec![main];
+    let mut public_address = None;
+    if let Some(address) = config.public_listen {
+        let (listener, address) = bind(&runtime, address, Wanted::Public)?;
+        listeners.push(listener);
+        public_address = Some(address);
+    }
+    let registries = config.registries(main_address, public_address)?;
+
+    let options = Options::default().with_memory_bytes(config.memory_bytes);
+    let (engine, found) = store::open_or_create(&config.data, options)?;
+    if found == Found::Created {
+        say(format_args!("created a new store data={}", config.data.display()));
+    }
+    let app = Arc::new(App::new(engine.clone(), config, registries)?);
+    let (stop_maintenance, maintenance) = maintain(engine.clone()).map_err(ServeError::Runtime)?;
+
+    let limits = Limits {
+        patience: Patience { header: config.header_timeout, idle: config.idle_timeout },
+        connections_max: config.connections_max,
+        drain: config.shutdown_timeout,
+    };
+    let served = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        say(format_args!("listening on http://{main_address}"));
+        if let Some(address) = public_address {
+            say(format_args!("listening on http://{address} for the public registry"));
+        }
+        tracing::info!(data = %config.data.display(), listen = %main_address, sequence = engine.sequence(), "serving");
+        listen::serve(app, listeners, limits, stop).await;
+        Ok(())
+    });
+
+    // Calls that are still running hold bytes that clients sent: they get the drain time again to be written down.
+    runtime.shutdown_timeout(config.shutdown_timeout);
+    drop(stop_maintenance);
+    let _ = maintenance.join();
+    engine.close()?;
+    tracing::info!("the store is closed");
+    served.map_err(ServeError::Runtime)
+}
+
+fn bind(runtime: &Runtime, address: SocketAddr, default: Wanted) -> Result<(Listener, SocketAddr), ServeError> {
+    let failed = |source| ServeError::Listen { address, source };
+    let socket = runtime.block_on(TcpListener::bind(address)).map_err(failed)?;
+    let real = socket.local_addr().map_err(failed)?;
+    Ok((Listener { socket, default }, real))
+}
+
+/// One line for whoever started the server. That nobody reads it is no reason to stop.
+fn say(line: std::fmt::Arguments<'_>) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// The engine's background work, on a thread of its own until the sender is dropped.
+fn maintain(engine: Engine) -> std::io::Result<(mpsc::Sender<()>, std::thread::JoinHandle<()>)> {
+    let (stop, stopped) = mpsc::channel();
+    let work = move || {
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(MAINTENANCE) {
+            if let Err(failure) = engine.maintain() {
+                tracing::error!(cause = %crate::chain(&failure), "background work failed");
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("layerhold-maintenance".to_owned()).spawn(work)?;
+    Ok((stop, thread))
+}
