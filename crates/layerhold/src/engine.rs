@@ -106,12 +106,23 @@ impl Engine {
         if stores.metadata.view()?.get(&keys::meta::identity())?.is_some() {
             return Err(StorageError::NotEmpty { path: std::path::PathBuf::new() });
         }
-        initialise(stores.metadata.as_ref(), &components)?;
-        Self::open_exclusively(stores, options, components, exclusion)
+        let last_sequence = initialise(stores.metadata.as_ref(), &components)?;
+        Self::start(stores, last_sequence, options, components, exclusion)
     }
 
     pub(crate) fn open_exclusively(
         stores: Stores,
+        options: Options,
+        components: Components,
+        exclusion: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
+    ) -> Result<Self, OpenError> {
+        let last_sequence = stores.metadata.recovered_sequence();
+        Self::start(stores, last_sequence, options, components, exclusion)
+    }
+
+    fn start(
+        stores: Stores,
+        last_sequence: u64,
         options: Options,
         components: Components,
         exclusion: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
@@ -141,7 +152,7 @@ impl Engine {
         };
         let time = EngineTime::resume(clock_row, components.clock.as_ref(), options.closed_time_ms_max);
         let txn = Transactor {
-            committer: Committer::new(Arc::clone(&metadata), Arc::clone(&components.clock), time),
+            committer: Committer::new(Arc::clone(&metadata), last_sequence, Arc::clone(&components.clock), time),
             store: metadata,
             entropy: Arc::clone(&components.entropy),
         };
@@ -192,6 +203,26 @@ impl Engine {
     #[must_use]
     pub fn registry(&self, name: &RegistryName) -> Registry {
         Registry::new(self.clone(), name.clone())
+    }
+
+    /// Every registry of the store, in byte order of their names.
+    pub fn registries(&self) -> Result<Vec<RegistryName>, Failure> {
+        let view = self.inner.txn.store.view()?;
+        collect(view.as_ref(), &keys::registry_names(), Direction::Forward, usize::MAX, |key, _| {
+            keys::registry_name_of(key)
+                .and_then(|name| RegistryName::parse(name).ok())
+                .ok_or_else(|| StorageError::corrupt("registry name row: malformed key"))
+        })
+        .map_err(Failure::from)
+    }
+
+    /// A secret of this store for a host's own use, such as sealing page tokens: 32 bytes that stay the same for as long
+    /// as the store exists, differ for every `purpose`, and tell nothing of one another.
+    #[must_use]
+    pub fn derive_key(&self, purpose: &str) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key("layerhold 2026-11-21 key of a store for its host");
+        hasher.update(&self.inner.download_key).update(purpose.as_bytes());
+        *hasher.finalize().as_bytes()
     }
 
     /// The sequence of the last change that was acknowledged.
@@ -312,8 +343,8 @@ pub(crate) fn collect<T>(
     failed.map_or(Ok(items), Err)
 }
 
-/// Writes the rows that make a metadata store ours, as its first change.
-fn initialise(metadata: &dyn MetadataStore, components: &Components) -> Result<(), StorageError> {
+/// Writes the rows that make a metadata store ours, as its first change; gives that change's sequence.
+fn initialise(metadata: &dyn MetadataStore, components: &Components) -> Result<u64, StorageError> {
     const FIRST: u64 = 1;
     let (mut store_id, mut operation_id, mut download_key) = ([0; 16], [0; 16], [0; 32]);
     components.entropy.fill(&mut store_id);
@@ -341,7 +372,8 @@ fn initialise(metadata: &dyn MetadataStore, components: &Components) -> Result<(
     metadata.commit(&[Member { locks, batch }], FIRST, Durability::Synced, &mut || {}).map_err(|error| match error {
         CommitError::Failed(error) | CommitError::Unknown(error) => error,
         CommitError::Conflict => StorageError::Unavailable { what: "the first commit", waited_ms: 0 },
-    })
+    })?;
+    Ok(FIRST)
 }
 
 fn rows_missing() -> StorageError {

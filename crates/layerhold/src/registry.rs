@@ -173,12 +173,21 @@ impl Registry {
         let limit = self.limits.repositories;
         let over = |limit| Some(CreateError::LimitExceeded { limit });
         inner.txn.run(call, &mut arguments, over, |attempt| {
-            let locks = attempt.lock(&[(&name_key, LockMode::Exclusive), (&ids_key, LockMode::Exclusive)])?;
+            let next = attempt.view()?.get(&ids_key)?;
+            let mut ids = NextIdsRow::decode_optional(next.as_deref())?.unwrap_or_default();
+            let scope = Scope { registry, repository: ids.repository };
+            let row_key = keys::repository(scope);
+            let locks = attempt.lock(&[
+                (&name_key, LockMode::Exclusive),
+                (&ids_key, LockMode::Exclusive),
+                (&row_key, LockMode::Exclusive),
+            ])?;
             if value(&locks, 0).is_some() {
                 return Err(Stop::Refused(CreateError::AlreadyExists { repository: name.clone() }));
             }
-            let mut ids = NextIdsRow::decode_optional(value(&locks, 1))?.unwrap_or_default();
-            let scope = Scope { registry, repository: ids.repository };
+            if value(&locks, 1) != next.as_deref() {
+                return Err(Stop::Again);
+            }
             ids.repository.0 += 1;
             let row = RepositoryRow {
                 name: name.clone(),
@@ -189,7 +198,7 @@ impl Registry {
             let detail = RepositoryDetail::new(scope, row.clone(), UsageRow::default());
             let mut commit = Commit::new(locks, self.event(name, RepositoryEvent::Created), detail);
             commit.batch.put(&name_key, &scope.repository.0.to_be_bytes());
-            commit.batch.put(&keys::repository(scope), &row.encode());
+            commit.batch.put(&row_key, &row.encode());
             commit.batch.put(&ids_key, &ids.encode());
             commit.deltas.push(Delta {
                 key: keys::registry_usage(registry),

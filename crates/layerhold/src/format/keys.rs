@@ -178,6 +178,12 @@ pub fn registry_names() -> KeyRange {
     prefix(key(Family::RegistryName))
 }
 
+/// The name in a registry-name key.
+#[must_use]
+pub fn registry_name_of(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.get(1..)?).ok()
+}
+
 /// (registry, repository name) -> repository id.
 #[must_use]
 pub fn repository_name(registry: RegistryId, name: &RepositoryName) -> Vec<u8> {

@@ -112,8 +112,13 @@ struct Group {
 }
 
 impl Committer {
-    pub(crate) fn new(store: Arc<dyn MetadataStore>, clock: Arc<dyn Clock>, time: EngineTime) -> Self {
-        let last_sequence = store.recovered_sequence();
+    /// `last_sequence` is the highest sequence in the store.
+    pub(crate) fn new(
+        store: Arc<dyn MetadataStore>,
+        last_sequence: u64,
+        clock: Arc<dyn Clock>,
+        time: EngineTime,
+    ) -> Self {
         let ledger = Ledger {
             last_sequence,
             applied_sequence: last_sequence,
