@@ -236,6 +236,7 @@ fn paths_are_taken_literally_or_refused() {
         "/v2/app/../other/tags/list",
         "/v2/%2e%2e/app/tags/list",
         "/v2/app/manifests/..",
+        "/v2/app/manifests/.",
         "/v2/app%2Fother/tags/list",
         "/v2/app/manifests/a%2fb",
         "/v2/app%00/tags/list",

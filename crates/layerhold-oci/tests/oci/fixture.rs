@@ -110,6 +110,16 @@ impl Oci {
         read(&method, sink.finish())
     }
 
+    /// Streams a body in pieces of `piece` bytes; gives how many were taken before one was refused.
+    #[track_caller]
+    pub(crate) fn pieces_taken(&self, line: &str, headers: &[(&str, &str)], body: &[u8], piece: usize) -> usize {
+        let (_, route) = self.route(line).unwrap();
+        let mut sink = self.adapter.begin_body(&route, &header_map(headers), &self.call).unwrap();
+        let taken = body.chunks(piece).take_while(|bytes| sink.write(Bytes::copy_from_slice(bytes)).is_ok()).count();
+        sink.finish();
+        taken
+    }
+
     /// Streams a body, then loses the client.
     #[track_caller]
     pub(crate) fn lose(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) {

@@ -223,5 +223,6 @@ fn referrers_come_in_pages() {
     }
     let target = format!("/v2/app/referrers/{subject}");
     oci.get(&format!("{target}?last=xyz")).refuse(400, "UNSUPPORTED");
-    oci.get(&format!("{target}?n=0")).expect(StatusCode::OK);
+    let answer = oci.get(&format!("{target}?n=0&last=00")).expect(StatusCode::OK);
+    assert_eq!((answer.json()["manifests"].as_array().map(Vec::len), answer.next()), (Some(0), None));
 }

@@ -2,6 +2,7 @@
 
 use crate::fixture::{Oci, noise};
 use http::StatusCode;
+use layerhold::change::{Event, RepositoryEvent};
 use layerhold::{Algorithm, Digest};
 use layerhold_oci::CreateOnPush;
 
@@ -149,6 +150,16 @@ fn lengths_that_differ_are_refused_and_change_nothing() {
 }
 
 #[test]
+fn a_body_that_outgrows_its_range_is_stopped_at_once() {
+    let oci = Oci::with("app");
+    let location = oci.begin("app");
+    let headers = [("content-range", "0-99")].as_slice();
+    let pieces = oci.pieces_taken(&format!("PATCH {location}"), headers, &[0; 1_000], 60);
+    assert_eq!(pieces, 1);
+    assert_eq!(oci.get(&location).header("range"), "0-0");
+}
+
+#[test]
 fn a_streamed_body_needs_no_range() {
     let oci = Oci::with("app");
     let bytes = noise(2_000_000, 6);
@@ -186,6 +197,11 @@ fn a_lost_single_post_leaves_nothing() {
     let digest = Digest::sha256(b"whole");
     oci.lose(&format!("POST /v2/app/blobs/uploads/?digest={digest}"), &[], b"who");
     oci.get(&format!("/v2/app/blobs/{digest}")).refuse(404, "BLOB_UNKNOWN");
+    // Nobody knows the session's name, so it does not wait for its end.
+    let events = oci.engine.changes(0, 100).unwrap();
+    let ended = |event: &RepositoryEvent| matches!(event, RepositoryEvent::UploadEnded { .. });
+    let found = events.iter().any(|change| matches!(&change.event, Event::Repository { event, .. } if ended(event)));
+    assert!(found, "events={events:?}");
 }
 
 #[test]
