@@ -1,10 +1,13 @@
 //! Power cuts at every call, while working and while recovering, and what each may leave.
 
+use std::sync::Arc;
+
+use layerhold::store::journaled::Journaled;
 use layerhold::store::mem::MemTable;
-use layerhold::store::{MetadataStore, StorageError};
+use layerhold::store::{CommitError, MetadataStore, StorageError};
 use layerhold_testkit::fs::{CrashPolicy, SimFileSystem};
 
-use crate::workload::{Run, Step, create, open, workloads};
+use crate::workload::{Run, STORE_ID, Step, create, open, options, workloads};
 
 /// States that are tried for each cut while working, and for each cut while recovering from one of those.
 const STATES: usize = 40;
@@ -20,7 +23,7 @@ struct Wreck {
 
 /// Runs `steps` on a new store and cuts the power at its `cut`-th mutating call after creation. `None` when there are
 /// fewer calls.
-fn run_until(steps: &[Step], cut: u64, seed: u64) -> Option<(Run, SimFileSystem, MemTable)> {
+pub(crate) fn run_until(steps: &[Step], cut: u64, seed: u64) -> Option<(Run, SimFileSystem, MemTable)> {
     let fs = SimFileSystem::new(seed);
     let table = MemTable::new();
     let store = create(&fs, &table).unwrap();
@@ -138,17 +141,19 @@ fn a_kill_keeps_a_group_only_once_it_is_on_the_medium() {
 
 #[test]
 fn a_group_whose_sync_failed_does_not_hide_behind_the_page_cache() {
-    // The sync fails, the bytes stay visible, and later syncs succeed without writing them: what ext4 does.
+    // The sync fails, the bytes stay visible, and later syncs succeed without writing them: what ext4 does. The group
+    // is long enough to have pages that nothing else touches.
     let fs = SimFileSystem::new(3);
     let table = MemTable::new();
-    let store = create(&fs, &table).unwrap();
+    let settings = options().with_segment_bytes(64 << 10);
+    let store = Journaled::create(Arc::new(fs.clone()), table.clone(), STORE_ID, settings).unwrap();
     let mut run = Run::new();
     run.group(&store, 1, 20, 1).unwrap();
     fs.fail_sync(1);
-    run.group(&store, 1, 20, 1).unwrap_err();
+    run.group(&store, 1, 20_000, 1).unwrap_err();
     assert_eq!(run.unknown, Some(2));
     let refused = run.clone().group(&store, 1, 20, 1).unwrap_err();
-    assert!(refused.to_string().contains("failed"), "{refused}");
+    assert!(matches!(refused, CommitError::Failed(StorageError::Poisoned { .. })), "{refused:?}");
     assert!(matches!(store.maintain(), Err(StorageError::Poisoned { .. })));
     drop(store);
     let killed = fs.kill();

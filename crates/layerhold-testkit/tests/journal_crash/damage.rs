@@ -6,6 +6,7 @@ use layerhold::store::mem::MemTable;
 use layerhold::store::{MetadataStore, StorageError};
 use layerhold_testkit::fs::{CrashPolicy, SimFileSystem, damage};
 
+use crate::crash::run_until;
 use crate::workload::{Run, Step, create, open, workloads};
 
 /// A store at rest, and what must be found in it.
@@ -250,6 +251,89 @@ fn between_a_power_cut_and_the_next_sync_only_the_last_group_can_go_unnoticed() 
         damage::flip_bit(&fs, path, bit).unwrap();
         if let Ok(store) = open(&fs, &table.crashed()) {
             run.check(&store, &format!("closed, bit {bit}"));
+        }
+    }
+}
+
+#[test]
+fn seal_and_mark_each_prove_the_last_group_alone() {
+    // Two harms at once: the last record is damaged, and one of the two that speak for it is silenced.
+    let segment = Path::new("journal/0000000000000001");
+    let mark = Path::new("journal/mark");
+    for maintained in [true, false] {
+        let fs = SimFileSystem::new(4);
+        let table = MemTable::new();
+        let store = create(&fs, &table).unwrap();
+        let mut run = Run::new();
+        let old_mark = damage::read(&fs, mark).unwrap();
+        let mut before_last = 0;
+        for _ in 0..4 {
+            before_last = used(&damage::read(&fs, segment).unwrap());
+            run.drive(&store, &[Step::Group { members: 1, value_bytes: 20 }], 1).unwrap();
+        }
+        let fs = if maintained {
+            store.maintain().unwrap();
+            fs.crash(CrashPolicy::DropUnsynced)
+        } else {
+            // A power cut before anything spoke for the group; opening makes up for it.
+            let fs = fs.crash(CrashPolicy::DropUnsynced);
+            drop(open(&fs, &table.crashed()).unwrap());
+            fs.crash(CrashPolicy::DropUnsynced)
+        };
+        let bytes = damage::read(&fs, segment).unwrap();
+        // Inside the last record: behind the seal before it, and well before its own seal.
+        let inside = before_last + 60;
+        let lost = |fs: &SimFileSystem| match open(fs, &table.crashed()) {
+            Err(StorageError::AcknowledgedDataLoss { expected: 4, recovered: 3 }) => {}
+            other => panic!("maintained {maintained}: {other:?}"),
+        };
+        let without_mark = fs.kill();
+        damage::overwrite(&without_mark, mark, 0, &old_mark).unwrap();
+        assert_eq!(open(&without_mark.kill(), &table.crashed()).unwrap().recovered_sequence(), 4);
+        damage::flip_bit(&without_mark, segment, inside * 8).unwrap();
+        lost(&without_mark);
+
+        let without_seal = fs.kill();
+        damage::zero(&without_seal, segment, inside, bytes.len() - inside as usize).unwrap();
+        lost(&without_seal);
+    }
+}
+
+/// Puts the mark back as it was at the beginning, deletes the newest segment, and asserts that it is missed.
+fn assert_last_segment_is_missed(fs: &SimFileSystem, table: &MemTable, what: &str) {
+    let mark = Path::new("journal/mark");
+    let young = SimFileSystem::new(0);
+    drop(create(&young, &MemTable::new()).unwrap());
+    damage::overwrite(fs, mark, 0, &damage::read(&young, mark).unwrap()).unwrap();
+    let files = damage::files(fs).unwrap();
+    let last = files.iter().rfind(|path| path.to_string_lossy().contains("/00")).unwrap();
+    damage::delete(fs, last).unwrap();
+    match open(fs, table) {
+        Err(StorageError::Corrupt { .. } | StorageError::AcknowledgedDataLoss { .. }) => {}
+        other => panic!("{what}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_newest_segment_that_is_gone_is_missed_without_the_mark() {
+    for (seed, (name, steps)) in workloads().into_iter().enumerate() {
+        let fs = SimFileSystem::new(seed as u64);
+        let table = MemTable::new();
+        let store = create(&fs, &table).unwrap();
+        Run::new().drive(&store, &steps, 1).unwrap();
+        assert_last_segment_is_missed(&fs.crash(CrashPolicy::DropUnsynced), &table.crashed(), name);
+
+        // Whatever a crash while segments change left undone, opening does.
+        for cut in 1.. {
+            let Some((run, fs, table)) = run_until(&steps, cut, seed as u64) else { break };
+            for (number, fs) in fs.crash_states(6).enumerate() {
+                let what = format!("{name}, cut {cut}, state {number}");
+                let table = table.crashed();
+                let store = open(&fs, &table).unwrap();
+                let mut run = run.resumed(run.check(&store, &what));
+                run.group(&store, 1, 20, 2).unwrap();
+                assert_last_segment_is_missed(&fs.crash(CrashPolicy::DropUnsynced), &table.crashed(), &what);
+            }
         }
     }
 }
