@@ -143,7 +143,7 @@ pub(crate) fn append_upload(error: &upload::AppendError, name: &str) -> OciError
         AppendError::PartTooLarge { size, limit } => {
             denied(format!("the chunk is larger than it may be size={size} limit={limit}"))
         }
-        AppendError::Empty { .. } => OciError::bad_request(ErrorCode::SizeInvalid, "the chunk holds no bytes"),
+        AppendError::Empty => OciError::bad_request(ErrorCode::SizeInvalid, "the chunk holds no bytes"),
         error => unforeseen(error.kind(), error),
     }
 }

@@ -61,7 +61,7 @@ pub fn wanted(header: &str, size: u64) -> Wanted {
 
 /// First byte and length of an upload's `Content-Range`, `^[0-9]+-[0-9]+$` with both ends included; `None` where the
 /// text is anything else, ends before it begins, or does not fit.
-pub(crate) fn chunk(header: &str) -> Option<(u64, u64)> {
+pub fn chunk(header: &str) -> Option<(u64, u64)> {
     let (first, last) = header.split_once('-')?;
     let (first, last) = (exact_number(first)?, exact_number(last)?);
     let len = last.checked_sub(first)?.checked_add(1)?;

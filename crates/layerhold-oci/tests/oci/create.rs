@@ -19,6 +19,22 @@ fn an_upload_creates_its_repository() {
     }
 }
 
+/// Goal: of many pushes to a missing repository none sees another's creation as its own failure.
+#[test]
+fn pushes_at_once_all_find_a_repository() {
+    for _ in 0..20 {
+        let oci = Oci::new();
+        let oci = &oci;
+        std::thread::scope(|scope| {
+            let pushes: Vec<_> = (0..8_u8).map(|at| scope.spawn(move || oci.push_blob("app", &[at]))).collect();
+            for push in pushes {
+                let digest = push.join().unwrap();
+                oci.get(&format!("/v2/app/blobs/{digest}")).expect(StatusCode::OK);
+            }
+        });
+    }
+}
+
 #[test]
 fn reading_creates_nothing() {
     let oci = Oci::new();

@@ -172,8 +172,7 @@ fn missing_references_are_named() {
 #[test]
 fn a_sparse_repository_takes_what_is_not_there() {
     let oci = Oci::new();
-    let mut settings = RepositorySettings::default();
-    settings.sparse_images = true;
+    let settings = RepositorySettings { sparse_images: true, ..Default::default() };
     oci.create("app", &settings);
     oci.put("app", "v1", OCI_INDEX, &index(&[b"one"])).expect(StatusCode::CREATED);
 }
@@ -195,8 +194,7 @@ fn a_subject_is_acknowledged() {
 #[test]
 fn an_immutable_tag_stays() {
     let oci = Oci::new();
-    let mut settings = RepositorySettings::default();
-    settings.tag_mutability = TagMutability::IMMUTABLE;
+    let settings = RepositorySettings { tag_mutability: TagMutability::IMMUTABLE, ..Default::default() };
     oci.create("library/app", &settings);
     let (first, digest) = oci.push_image("library/app", "v1", b"one");
     oci.put("library/app", "v1", OCI_MANIFEST, &first).expect(StatusCode::CREATED);
