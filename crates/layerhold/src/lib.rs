@@ -1,4 +1,88 @@
-//! layerhold: the storage engine under a container registry.
+//! layerhold is the storage engine under a container registry: embeddable, transactional, content-addressed.
+//!
+//! It keeps layers, resumable uploads, manifests, tags and the rules that move them as one transactional store. It opens
+//! no socket, starts no runtime, reads no environment variable and asks no global clock: a registry links it and calls
+//! it. Every call blocks until its effect is on disk; a host with a runtime of its own moves calls to threads.
+//!
+//! # What it promises
+//!
+//! - **Nothing acknowledged is lost.** When a mutating call returns, its effect survives a process kill and a power cut.
+//!   If the medium destroys acknowledged data, opening or reading says so with a typed error.
+//! - **No unverified byte is visible.** Bytes leave the store only after they were checked against what was pushed.
+//! - **Every operation is one transaction.** A manifest appears with its tags, references and referrer row or not at all,
+//!   and tag rules are decided inside the transaction that moves the tag.
+//! - **Pushing again heals.** A completed upload always takes the place of what was stored under its digest.
+//!
+//! Exempt from the first promise, and documented where they are: the start of an upload session, leases taken by
+//! answers, and pull times.
+//!
+//! # A whole program
+//!
+//! ```
+//! # #[cfg(feature = "rocksdb")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use layerhold::manifest::ManifestRead;
+//! use layerhold::{
+//!     Call, Engine, Expected, Options, PutManifest, Reference, RegistryName, RepositoryName, RepositorySettings, Tag,
+//! };
+//!
+//! let dir = tempfile::tempdir()?;
+//! let engine = Engine::create(dir.path().join("store"), Options::default())?;
+//! let call = Call::anonymous();
+//!
+//! // A registry owns repositories; a repository is the scope of blobs, manifests and tags.
+//! let registry = RegistryName::parse("example")?;
+//! engine.create_registry(&registry, &call)?;
+//! let registry = engine.registry(&registry);
+//! let name = RepositoryName::parse("team/app")?;
+//! registry.create_repository(&name, &RepositorySettings::default(), &call)?;
+//! let repository = registry.repository(&name);
+//!
+//! // Push: the blobs first, then the manifest that names them, with a tag.
+//! let layer = repository.put_blob(b"the bytes of a layer", &Expected::Computed, &call)?;
+//! let config = repository.put_blob(b"{}", &Expected::Computed, &call)?;
+//! let document = format!(
+//!     r#"{{
+//!       "schemaVersion": 2,
+//!       "mediaType": "application/vnd.oci.image.manifest.v1+json",
+//!       "config": {{"mediaType": "application/vnd.oci.image.config.v1+json", "digest": "{}", "size": {}}},
+//!       "layers": [{{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": "{}", "size": {}}}]
+//!     }}"#,
+//!     config.digest, config.size, layer.digest, layer.size,
+//! );
+//! let tag = Tag::parse("v1")?;
+//! let put = repository.put_manifest(&PutManifest::new(document.as_str()).with_tag(tag.clone()), &call)?;
+//!
+//! // Pull: the manifest by its tag, exactly as it was pushed, then each blob, verified as it is read.
+//! let manifest = repository.manifest(&Reference::Tag(tag), ManifestRead::Pull)?;
+//! assert_eq!(manifest.digest, put.digest);
+//! assert_eq!(manifest.bytes, document.as_bytes());
+//! let mut bytes = vec![0; usize::try_from(layer.size)?];
+//! repository.blob(&layer.digest)?.read_at(0, &mut bytes)?;
+//! assert_eq!(bytes, b"the bytes of a layer");
+//!
+//! engine.close()?;
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "rocksdb"))]
+//! # fn main() {}
+//! ```
+//!
+//! # Where to look
+//!
+//! | for | see |
+//! |---|---|
+//! | opening a store, registries, the change log | [`Engine`], [`Registry`] |
+//! | uploads in parts or as a stream, resumed after a restart | [`upload`], [`UploadWriter`] |
+//! | availability, verified reads, mounts, download tokens | [`blob`], [`BlobReader`] |
+//! | manifests, image listings, referrers | [`manifest`], [`PutManifest`] |
+//! | tags, their rules and their history | [`tag`] |
+//! | what every error means and what to do next | [`ErrorKind`], [`Failure`] |
+//! | time, randomness and threads passed in | [`clock`] |
+//! | running over other storage | [`store`] |
+//!
+//! Every mutating call takes a [`Call`]: who acts, and an optional [`OperationId`] under which a retry after a lost
+//! answer is told the first outcome instead of acting twice.
 
 pub mod blob;
 pub mod call;
