@@ -141,13 +141,17 @@ fn scan_needed(mut segments: Vec<Segment>, applied: u64, marked: u64) -> Result<
     let Some(start) = segments.iter().rposition(|segment| before(segment) <= applied) else {
         return Err(StorageError::AcknowledgedDataLoss { expected: newest.max(marked), recovered: applied });
     };
-    segments
-        .drain(start..)
-        .map(|segment| {
-            let records = scan(&segment)?;
-            Ok(Scanned { segment, records })
-        })
-        .collect()
+    let scanned = |segment: Segment| Ok(Scanned { records: scan(&segment)?, segment });
+    let mut needed = segments.drain(start..).map(scanned).collect::<Result<VecDeque<_>, StorageError>>()?;
+    // A crash may have come between the making of the newest segment and the end of the one before.
+    if let Some(previous) = segments.pop()
+        && let [newest] = needed.make_contiguous()
+        && newest.records.is_empty()
+        && newest.segment.header.number == previous.header.number + 1
+    {
+        needed.push_front(scanned(previous)?);
+    }
+    Ok(needed.into())
 }
 
 /// Finds every header that is valid where it stands. Behind damage the search goes on at each place where a record
