@@ -16,7 +16,6 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 OCI_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
-OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -126,7 +125,9 @@ def artifact(seed: str, *, subject: dict | None, artifact_type: str, **more: obj
     payload = Blob(noise(seed, 300), "application/octet-stream")
     if subject is not None:
         more["subject"] = subject
-    return manifest_of(Blob(b"{}", OCI_EMPTY), [payload], artifactType=artifact_type, **more)
+    # A config of its own: the empty one that the specification proposes would be there already the second time.
+    config = Blob(json.dumps({"seed": seed}).encode(), OCI_CONFIG)
+    return manifest_of(config, [payload], artifactType=artifact_type, **more)
 
 
 def index_of(images: dict[str, Image], *, docker: bool = False) -> bytes:
