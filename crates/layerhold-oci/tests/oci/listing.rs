@@ -100,6 +100,21 @@ fn tags_that_only_the_other_protocol_can_set_are_left_out() {
     }
 }
 
+/// Goal: a run of tags that are left out, longer than one request looks at, ends neither the listing nor its links.
+#[test]
+fn a_long_run_of_tags_that_are_left_out_is_passed_over() {
+    let oci = Oci::with("app");
+    let mut put = PutManifest::new(oci.image("app", b"layer"));
+    put.tags = (0..90).map(|at| Tag::parse(&format!("-{at:02}")).unwrap()).collect();
+    put.tags.extend(["plain", "zz"].map(|tag| Tag::parse(tag).unwrap()));
+    oci.registry.repository(&crate::fixture::name("app")).put_manifest(&put, &oci.call).unwrap();
+    for (n, at_least) in [(1, 5), (3, 2), (100, 1)] {
+        let pages = pages(&oci, &format!("/v2/app/tags/list?n={n}"), "tags");
+        assert_eq!(pages.concat(), ["plain", "zz"], "n={n}");
+        assert!(pages.len() >= at_least, "n={n} pages={}", pages.len());
+    }
+}
+
 #[test]
 fn tags_of_a_repository_that_is_missing() {
     let oci = Oci::new();

@@ -12,4 +12,5 @@ mod listing;
 mod manifest;
 mod prefix;
 mod secrecy;
+mod sessions;
 mod upload;
