@@ -166,6 +166,18 @@ mod tests {
     }
 
     #[test]
+    fn a_seal_is_spelled_as_in_the_format_document() {
+        let binding = Binding::new(&[0; 16], 1);
+        let bytes = Header::statement(Kind::Seal, 7, &binding, 4096).encode(&binding, 4096);
+        let expected = [
+            0x4c48_6a72_0200_0000_0000_0000_0000_0000_u128,
+            0x0000_0000_0000_0007_0000_0000_0000_0007,
+            0x0000_0000_0000_0007_44b3_53bf_a3c9_6109,
+        ];
+        assert_eq!(bytes.as_slice(), expected.map(u128::to_be_bytes).concat());
+    }
+
+    #[test]
     fn a_flipped_bit_or_a_cut_is_never_a_header() {
         let here = Binding::new(&[1; 16], 5);
         let bytes = HEADER.encode(&here, 4096);
