@@ -113,3 +113,26 @@ impl Ecr {
         operations::run(&Context { ecr: self, scope, operation: accepted.operation, call }, accepted.input)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_may_be_shared_between_threads() {
+        fn shared<T: Send + Sync + Clone + 'static>() {}
+        shared::<Ecr>();
+    }
+
+    #[test]
+    fn what_waits_is_told_from_what_does_not() {
+        let private = |operation: &str| Ecr::cost(Some(&format!("AmazonEC2ContainerRegistry_V20150921.{operation}")));
+        for operation in ["UploadLayerPart", "PutImage", "BatchGetImage", "CreateRepository"] {
+            assert_eq!(private(operation), Cost::Blocking, "{operation}");
+        }
+        for operation in ["ListImages", "GetAuthorizationToken", "StartImageScan", "Nonsense"] {
+            assert_eq!(private(operation), Cost::Point, "{operation}");
+        }
+        assert_eq!(Ecr::cost(None), Cost::Point);
+    }
+}

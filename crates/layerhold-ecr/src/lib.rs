@@ -9,6 +9,33 @@
 //! - [`registry`] knows which registries there are and what they are called.
 //! - [`messages`] holds every text, [`failure`] every status, [`token`] the page tokens.
 //!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use layerhold::Call;
+//! use layerhold::clock::SystemClock;
+//! use layerhold_ecr::Ecr;
+//! use layerhold_ecr::registry::{ExternalUrl, RegistryConfig};
+//! use layerhold_ecr::token::TokenKey;
+//! use layerhold_ecr::wire::Request;
+//!
+//! let store = layerhold_testkit::engine::memory();
+//! let url = ExternalUrl::parse("http://127.0.0.1:5000")?;
+//! let config = RegistryConfig::new("000000000000", "us-east-1", "local", url.clone(), url)?;
+//! let ecr = Ecr::new(store.engine(), config, TokenKey::new([7; 32]), Arc::new(SystemClock::default()))?;
+//! ecr.create_registries(&Call::anonymous())?;
+//!
+//! let request = Request {
+//!     target: Some("AmazonEC2ContainerRegistry_V20150921.CreateRepository"),
+//!     content_type: Some("application/x-amz-json-1.1"),
+//!     body: br#"{"repositoryName": "team/app"}"#.to_vec(),
+//!     request_id: "6f0f5c2e",
+//! };
+//! let response = ecr.respond(request, &Call::anonymous());
+//! assert_eq!(response.status, 200);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! docs/ecr.md lists all 85 operations, which of them have a body, and where this registry differs from the real one.
 
 mod ecr;
