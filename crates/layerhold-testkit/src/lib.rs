@@ -6,5 +6,11 @@
     reason = "only tests call this crate, and a panic is how it tells them"
 )]
 
+pub mod campaign;
 pub mod contract;
+pub mod engine;
 pub mod fs;
+pub mod model;
+pub mod operation;
+pub mod perform;
+pub mod runner;

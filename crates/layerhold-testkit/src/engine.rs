@@ -1,0 +1,263 @@
+//! Engines to test: over memory that can lose its power, and over the real store.
+//!
+//! A [`TestEngine`] holds the clock, the randomness and the medium in its hand. It can close its engine or drop it as a
+//! killed process would, cut the power in many ways, and open what is left. Two test engines with the same seed that are
+//! asked the same do the same.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use layerhold::call::Call;
+use layerhold::clock::{Clock, Components, Entropy};
+use layerhold::engine::{Engine, OpenError, Stores};
+use layerhold::format::keys;
+use layerhold::name::RegistryName;
+use layerhold::options::Options;
+use layerhold::registry::Registry;
+use layerhold::store::fs::FileSystem;
+use layerhold::store::journal::StoreId;
+use layerhold::store::journaled::{Journaled, JournaledOptions};
+use layerhold::store::local::LocalBlobStore;
+use layerhold::store::mem::MemTable;
+use layerhold::store::table::Table;
+
+use crate::fs::{CrashPolicy, SimFileSystem};
+use crate::model::Terms;
+use crate::operation::pool;
+
+/// The name of the registry that tests use.
+pub const REGISTRY: &str = "test";
+
+const STORE_ID: StoreId = *b"layerhold tests!";
+
+/// A clock that stands still until it is told otherwise.
+#[derive(Debug, Clone)]
+pub struct ManualClock {
+    monotonic_ms: Arc<AtomicU64>,
+    wall_ms: Arc<AtomicU64>,
+}
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        // Some day in 2026; only the differences matter.
+        Self { monotonic_ms: Arc::default(), wall_ms: Arc::new(AtomicU64::new(1_780_000_000_000)) }
+    }
+}
+
+impl ManualClock {
+    /// Lets `ms` pass, on both clocks.
+    pub fn advance(&self, ms: u64) {
+        self.monotonic_ms.fetch_add(ms, Ordering::Relaxed);
+        self.wall_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// Sets the wall clock alone, as an operator or a time server does.
+    pub fn set_wall_ms(&self, ms: u64) {
+        self.wall_ms.store(ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn monotonic_ms(&self) -> u64 {
+        self.monotonic_ms.load(Ordering::Relaxed)
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.wall_ms.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes that follow from a seed and the number of calls before.
+#[derive(Debug)]
+pub struct SeededEntropy {
+    seed: u64,
+    calls: AtomicU64,
+}
+
+impl SeededEntropy {
+    /// A source that begins at `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, calls: AtomicU64::new(0) }
+    }
+}
+
+impl Entropy for SeededEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        bytes.copy_from_slice(&pool::noise(self.seed ^ (call + 1).wrapping_mul(0x5851_f42d_4c95_7f2d), bytes.len()));
+    }
+}
+
+/// What the engine stands on.
+enum Medium {
+    Memory {
+        fs: SimFileSystem,
+        table: MemTable,
+    },
+    #[cfg(feature = "rocksdb")]
+    Directory(std::path::PathBuf),
+}
+
+/// An engine with everything around it in the test's hand.
+pub struct TestEngine {
+    engine: Option<Engine>,
+    medium: Medium,
+    clock: ManualClock,
+    entropy: Arc<SeededEntropy>,
+}
+
+/// A new engine in memory, over the simulated file system and a table that loses what was not flushed. The registry
+/// [`REGISTRY`] is not made yet.
+pub fn memory() -> TestEngine {
+    memory_on(SimFileSystem::new(1))
+}
+
+/// The same over a file system of the caller's, which must be empty.
+///
+/// # Panics
+/// When the store cannot be made.
+pub fn memory_on(fs: SimFileSystem) -> TestEngine {
+    TestEngine::try_memory(fs).expect("an engine over an empty file system")
+}
+
+/// A new engine over RocksDB and real files in `dir`, which must be empty. [`REGISTRY`] is not made yet.
+///
+/// # Panics
+/// When the store cannot be made.
+#[cfg(feature = "rocksdb")]
+pub fn rocks(dir: &std::path::Path) -> TestEngine {
+    let (clock, entropy) = (ManualClock::default(), Arc::new(SeededEntropy::new(2)));
+    let engine =
+        Engine::create_at(dir, options(), components(&clock, &entropy)).expect("an engine in an empty directory");
+    TestEngine { engine: Some(engine), medium: Medium::Directory(dir.to_owned()), clock, entropy }
+}
+
+/// The settings of every test engine: both kinds of blobs, short terms, a journal that is changed often.
+pub fn options() -> Options {
+    Options::default()
+        .with_memory_bytes(8 << 20)
+        .with_inline_blob_bytes_max(pool::INLINE_BYTES_MAX)
+        .with_upload_idle_ms(Terms::TEST.upload_idle_ms)
+        .with_journal_segment_bytes(256 << 10)
+        .with_lock_wait_ms(2_000)
+}
+
+fn components(clock: &ManualClock, entropy: &Arc<SeededEntropy>) -> Components {
+    let (clock, entropy) = (Arc::new(clock.clone()), Arc::clone(entropy));
+    Components { clock, entropy, spawner: None }
+}
+
+fn journaled() -> JournaledOptions {
+    // Waits are real even where time is not.
+    JournaledOptions::default()
+        .with_segment_bytes(options().journal_segment_bytes)
+        .with_lock_wait_ms(options().lock_wait_ms)
+        .with_guard_checks(true)
+        .with_unguarded(|key| !keys::is_guard(key))
+}
+
+impl TestEngine {
+    /// A new engine over `fs`; fails where the file system does.
+    pub fn try_memory(fs: SimFileSystem) -> Result<Self, OpenError> {
+        let (clock, entropy) = (ManualClock::default(), Arc::new(SeededEntropy::new(1)));
+        let table = MemTable::new();
+        let shared: Arc<dyn FileSystem> = Arc::new(fs.clone());
+        let metadata = Journaled::create(Arc::clone(&shared), table.clone(), STORE_ID, journaled())?;
+        let stores = Stores { metadata: Arc::new(metadata), blobs: Arc::new(LocalBlobStore::create(shared)?) };
+        let engine = Engine::create_with(stores, options(), components(&clock, &entropy))?;
+        Ok(Self { engine: Some(engine), medium: Medium::Memory { fs, table }, clock, entropy })
+    }
+
+    /// The engine. Panics between a failed opening and the next.
+    pub fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("the engine is open")
+    }
+
+    /// The registry that tests use; made if it does not exist.
+    pub fn registry(&self) -> Registry {
+        let name = RegistryName::parse(REGISTRY).expect("a legal name");
+        self.engine().create_registry(&name, &Call::anonymous()).expect("a registry");
+        self.engine().registry(&name)
+    }
+
+    /// The clock that the engine looks at.
+    pub fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    /// The simulated file system, where there is one.
+    pub fn fs(&self) -> Option<&SimFileSystem> {
+        match &self.medium {
+            Medium::Memory { fs, .. } => Some(fs),
+            #[cfg(feature = "rocksdb")]
+            Medium::Directory(_) => None,
+        }
+    }
+
+    /// Drops the engine as it stands and opens the store again: what the system's page cache held is still there, what
+    /// the process held is not.
+    pub fn kill(&mut self) -> Result<(), OpenError> {
+        drop(self.engine.take());
+        self.open()
+    }
+
+    /// Closes the engine and opens the store again.
+    pub fn reopen(&mut self) -> Result<(), OpenError> {
+        let closed = self.engine().close();
+        closed.expect("closing works where writing does");
+        match &self.medium {
+            // As RocksDB does when it is closed, and not when its process is killed.
+            Medium::Memory { table, .. } => table.flush().expect("memory"),
+            #[cfg(feature = "rocksdb")]
+            Medium::Directory(_) => {}
+        }
+        self.kill()
+    }
+
+    /// What is left after a power cut, opened: another engine, this one stays as it is.
+    ///
+    /// `kept` is how many unflushed writes of the metadata table reached the medium by themselves; the journal has to make
+    /// good for the others.
+    ///
+    /// # Panics
+    /// Over real files: nobody can cut their power here.
+    pub fn after_power_cut(&self, policy: CrashPolicy, kept: usize) -> Result<Self, OpenError> {
+        match &self.medium {
+            Medium::Memory { fs, .. } => self.on_what_is_left(fs.crash(policy), kept),
+            #[cfg(feature = "rocksdb")]
+            Medium::Directory(_) => panic!("only the simulated file system can lose its power"),
+        }
+    }
+
+    /// The same for a file system that a power cut left.
+    pub fn on_what_is_left(&self, fs: SimFileSystem, kept: usize) -> Result<Self, OpenError> {
+        let table = match &self.medium {
+            Medium::Memory { table, .. } => table.crashed_after(kept.min(table.unflushed())),
+            #[cfg(feature = "rocksdb")]
+            Medium::Directory(_) => panic!("only the simulated file system can lose its power"),
+        };
+        let medium = Medium::Memory { fs, table };
+        let (clock, entropy) = (ManualClock::default(), Arc::clone(&self.entropy));
+        clock.wall_ms.store(self.clock.wall_ms(), Ordering::Relaxed);
+        clock.monotonic_ms.store(self.clock.monotonic_ms(), Ordering::Relaxed);
+        let mut left = Self { engine: None, medium, clock, entropy };
+        left.open()?;
+        Ok(left)
+    }
+
+    fn open(&mut self) -> Result<(), OpenError> {
+        let components = components(&self.clock, &self.entropy);
+        self.engine = Some(match &mut self.medium {
+            Medium::Memory { fs, table } => {
+                *table = table.crashed();
+                let shared: Arc<dyn FileSystem> = Arc::new(fs.clone());
+                let metadata = Journaled::open(Arc::clone(&shared), table.clone(), STORE_ID, journaled())?;
+                let stores = Stores { metadata: Arc::new(metadata), blobs: Arc::new(LocalBlobStore::open(shared)?) };
+                Engine::open_with(stores, options(), components)?
+            }
+            #[cfg(feature = "rocksdb")]
+            Medium::Directory(dir) => Engine::open_at(dir, options(), components)?,
+        });
+        Ok(())
+    }
+}
