@@ -44,11 +44,12 @@ clients: ## run boto3, the AWS SDK for JavaScript and skopeo against a server
 bench: ## run the engine's benches, each with its yardstick
 	@.ci/setup build
 	@.ci/rocksdb
-	cargo bench --locked -p layerhold-benches
+	cargo bench --locked -p layerhold-benches -- $(BENCH_FLAGS)
 
-http-bench: build ## measure the server beside docker-registry
-	@.ci/setup clients bench
-	.ci/check http-bench
+http-bench: build ## measure the server beside docker-registry; BENCH_FLAGS='--rounds 1 --only pull' narrows it
+	@.ci/setup bench
+	cargo run --release --locked -p layerhold-benches --bin http_table -- \
+		--layerhold $(CARGO_TARGET_DIR)/release/layerhold --dir $(CACHE) $(BENCH_FLAGS)
 
 fuzz: ## run every fuzz target for FUZZ_SECONDS=10
 	@.ci/setup build tools

@@ -396,7 +396,7 @@ class Play:
         *others, largest = push.blobs
         started = time.monotonic()
         with progress() as bar:
-            task = bar.add_task("boto3 pushes in parts, the server is killed", total=push.total)
+            task = bar.add_task("boto3 pushes, server killed", total=push.total)
             for blob in others:
                 push.push(blob, bar, task)
             acknowledged, reported, back = push.push_killed(largest, bar, task)
@@ -450,10 +450,10 @@ class Play:
         self.compared += compare({found["digest"]: found["size"] for found in wanted}, folder)
         shutil.rmtree(folder)
 
-    def finish(self) -> None:
+    def finish(self, push: PartsPush) -> None:
         self.report.add("digests", f"{self.compared} of {self.compared} equal to what was pushed")
-        held = megabytes(size_of(self.registry.data))
-        self.report.add("store", f"{held} on disk, {megabytes(self.total)} in the image: shared layers are kept once")
+        held, given = megabytes(size_of(self.registry.data)), megabytes(self.total + push.total)
+        self.report.add("store", f"{held} on disk for {given} in two repositories: what both have is kept once")
         if self.registry.stop() != 0:
             raise Failed(f"the server did not shut down cleanly:\n{self.registry.last_log()}")
 
@@ -470,7 +470,7 @@ def play(arguments: argparse.Namespace, work: Path, cache: Path) -> Report:
         acts.pull_oci()
         acts.pull_docker()
         acts.pull_parts(push)
-        acts.finish()
+        acts.finish(push)
     return report
 
 
