@@ -11,7 +11,7 @@ use crate::format::codec::{Decoder, Encoder};
 use crate::format::keys::{self, Scope};
 use crate::format::values::{
     BlobRow, BlobState, LinkRow, ManifestRow, ReferenceEntry, ReferencesRow, ReferrerRow, RepositoryRow, Row,
-    TagHistoryRow, TagRow, decode_tag,
+    TagHistoryRow, TagRow, UsageRow, decode_tag,
 };
 use crate::name::Tag;
 use crate::repository::{Repository, live_row};
@@ -146,6 +146,8 @@ impl Outcome for ManifestPut {
 /// What a put knows before it looks at the store.
 struct Put<'a> {
     repository: &'a Repository,
+    /// Where the repository was found before the first try.
+    scope: Option<Scope>,
     call: &'a Call,
     bytes: &'a [u8],
     digest: Digest,
@@ -168,6 +170,8 @@ struct Rows {
     tags_before: Vec<Option<Digest>>,
     /// The manifests that lose a tag, each once, and where their rows begin among the keys.
     losers: Vec<Digest>,
+    /// How many manifests the repository held then.
+    images: u64,
 }
 
 impl Repository {
@@ -179,10 +183,14 @@ impl Repository {
     pub fn put_manifest(&self, put: &PutManifest, call: &Call) -> Result<ManifestPut, PutError> {
         let inner = self.inner();
         inner.check_writable()?;
-        self.describe().map_err(|error| match error {
-            crate::repository::ReadError::RepositoryNotFound(error) => PutError::from(error),
-            crate::repository::ReadError::Storage(error) => PutError::from(error),
-        })?;
+        let scope = {
+            let view = inner.txn.store.view()?;
+            self.find(view.as_ref())?
+        };
+        // An absent repository is judged before the document, except for a call that may have been carried out before.
+        if scope.is_none() && call.operation_id.is_none() {
+            return Err(self.not_found().into());
+        }
         let limits = &self.registry.limits;
         if put.tags.len() > limits.tags_per_put as usize {
             return Err(PutError::TooManyTags { count: put.tags.len(), limit: limits.tags_per_put });
@@ -206,7 +214,7 @@ impl Repository {
             }
         });
         let references = name_once(&document);
-        let put = Put { repository: self, call, bytes: &put.bytes, digest, document, references, tags };
+        let put = Put { repository: self, scope, call, bytes: &put.bytes, digest, document, references, tags };
         let mut arguments = self.arguments("put manifest");
         arguments.digest(&digest).str(put.document.media_type.as_str()).list(put.tags.iter(), |e, tag| {
             e.str(tag.as_str());
@@ -218,7 +226,10 @@ impl Repository {
 
 impl Put<'_> {
     fn attempt(&self, attempt: &Attempt<'_>) -> Result<Decision<ManifestPut>, Stop<PutError>> {
-        let scope = self.repository.find_or_refuse(attempt)?;
+        let scope = match self.scope {
+            Some(scope) if attempt.is_first() => scope,
+            _ => self.repository.find_or_refuse(attempt)?,
+        };
         let rows = self.choose_rows(attempt, scope)?;
         let wanted: Vec<_> = rows.keys.iter().map(|(key, mode)| (key.as_slice(), *mode)).collect();
         let locks = attempt.lock(&wanted)?;
@@ -243,7 +254,7 @@ impl Put<'_> {
         if result.changed_nothing() {
             return Ok(Decision::Unchanged(result));
         }
-        self.judge_limits(attempt, scope, stored.as_ref(), &changes)?;
+        self.judge_limits(rows.images, stored.as_ref(), &changes)?;
         let at = 2 + self.tags.len() + rows.losers.len();
         if stored.is_none() && !repository.settings.sparse_images {
             self.judge_references(&locks, at)?;
@@ -256,8 +267,10 @@ impl Put<'_> {
         let view = attempt.view()?;
         let tag_keys: Vec<_> = self.tags.iter().map(|tag| keys::tag(scope, tag)).collect();
         let link_keys: Vec<_> = self.references.iter().map(|named| named.link_key(scope)).collect();
-        let wanted: Vec<_> = tag_keys.iter().chain(&link_keys).map(Vec::as_slice).collect();
-        let values = view.get_many(&wanted)?;
+        let usage_key = keys::repository_usage(scope);
+        let wanted = tag_keys.iter().chain(&link_keys).chain([&usage_key]);
+        let values = view.get_many(&wanted.map(Vec::as_slice).collect::<Vec<_>>())?;
+        let usage = UsageRow::decode_optional(values.last().and_then(Option::as_deref))?.unwrap_or_default();
         let (tag_values, link_values) = values.split_at_checked(tag_keys.len()).unwrap_or((&[], &[]));
         let tags_before = tag_values
             .iter()
@@ -285,7 +298,8 @@ impl Put<'_> {
                 }
             }
         }
-        Ok(Rows { keys, tags_before, losers })
+        let UsageRow([images, ..]) = usage;
+        Ok(Rows { keys, tags_before, losers, images })
     }
 
     fn read_tags(&self, locks: &LockSet) -> Result<Vec<Option<TagRow>>, StorageError> {
@@ -314,19 +328,14 @@ impl Put<'_> {
 
     fn judge_limits(
         &self,
-        attempt: &Attempt<'_>,
-        scope: Scope,
+        images: u64,
         stored: Option<&ManifestRow>,
         changes: &[TagChange],
     ) -> Result<(), Stop<PutError>> {
         let limits = &self.repository.registry.limits;
-        if stored.is_none() {
-            // The committer judges again, exactly; here the quota is judged in its place among the checks.
-            let usage = attempt.view()?.get(&keys::repository_usage(scope))?;
-            let usage = crate::format::values::UsageRow::decode_optional(usage.as_deref())?.unwrap_or_default();
-            if usage.0[0] >= limits.images {
-                return Err(Stop::Refused(PutError::ImageLimit { limit: limits.images }));
-            }
+        // The committer judges again, exactly; here the quota is judged in its place among the checks.
+        if stored.is_none() && images >= limits.images {
+            return Err(Stop::Refused(PutError::ImageLimit { limit: limits.images }));
         }
         let mut tags = stored.map_or(0, |row| row.tags);
         for (tag, change) in self.tags.iter().zip(changes) {

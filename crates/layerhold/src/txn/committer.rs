@@ -71,16 +71,21 @@ struct Queue {
     led: bool,
 }
 
-/// What the leader knows of groups that are not applied yet.
+/// How many usage rows are remembered beyond those that groups in flight write.
+const COUNTERS_KEPT: usize = 4_096;
+
+/// What the leader knows beyond what can be read.
 struct Ledger {
     last_sequence: u64,
     applied_sequence: u64,
-    counters: HashMap<Vec<u8>, InFlight>,
+    /// Usage rows as they are after the last group that was formed. The committer alone writes them, so a row that is
+    /// remembered need not be read.
+    counters: HashMap<Vec<u8>, Counter>,
     poisoned: Option<String>,
 }
 
-/// A usage row that some group in flight writes.
-struct InFlight {
+/// A usage row, and how many groups in flight write it.
+struct Counter {
     row: UsageRow,
     groups: usize,
 }
@@ -105,7 +110,7 @@ enum SlotState {
 struct Group {
     members: Vec<Member>,
     slots: Vec<(Arc<Slot>, u64)>,
-    /// The usage rows it writes, with what an earlier group in flight made of them.
+    /// The usage rows it writes, with what was remembered of them before.
     counters: Vec<(Vec<u8>, Option<UsageRow>)>,
     first_sequence: u64,
     last_sequence: u64,
@@ -271,7 +276,7 @@ impl Committer {
                         Some(std::mem::replace(&mut entry.get_mut().row, row))
                     }
                     Entry::Vacant(entry) => {
-                        entry.insert(InFlight { row, groups: 1 });
+                        entry.insert(Counter { row, groups: 1 });
                         None
                     }
                 };
@@ -293,7 +298,7 @@ impl Committer {
         for delta in deltas {
             let current = match (touched.get(&delta.key), ledger.counters.get(&delta.key)) {
                 (Some(row), _) => *row,
-                (None, Some(in_flight)) => in_flight.row,
+                (None, Some(counter)) => counter.row,
                 (None, None) => {
                     let stored = self.store.view().and_then(|view| view.get(&delta.key)).map_err(failed)?;
                     UsageRow::decode_optional(stored.as_deref()).map_err(failed)?.unwrap_or_default()
@@ -326,12 +331,15 @@ impl Committer {
         for (key, before) in &group.counters {
             if let Entry::Occupied(mut entry) = ledger.counters.entry(key.clone()) {
                 entry.get_mut().groups -= 1;
-                if entry.get().groups == 0 {
-                    entry.remove();
-                } else if let (true, Some(before)) = (undone, before) {
-                    entry.get_mut().row = *before;
+                match before {
+                    _ if !undone => {}
+                    Some(before) => entry.get_mut().row = *before,
+                    None => drop(entry.remove()),
                 }
             }
+        }
+        if ledger.counters.len() > COUNTERS_KEPT {
+            ledger.counters.retain(|_, counter| counter.groups > 0);
         }
         match outcome {
             Ok(()) => ledger.applied_sequence = ledger.applied_sequence.max(group.last_sequence),

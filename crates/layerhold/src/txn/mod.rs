@@ -116,6 +116,11 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    /// Whether nothing was tried before.
+    pub(crate) fn is_first(&self) -> bool {
+        self.number == 0
+    }
+
     /// Reads without locks.
     pub(crate) fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
         self.store.view()
