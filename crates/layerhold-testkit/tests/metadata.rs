@@ -58,10 +58,8 @@ fn a_journaled_table_in_memory_keeps_the_contract() {
 
 #[cfg(feature = "rocksdb")]
 mod on_rocksdb {
-    use layerhold::store::StorageError;
     use layerhold::store::real::RealFileSystem;
     use layerhold::store::rocks::{RocksOptions, RocksTable};
-    use layerhold::store::table::Table;
     use tempfile::TempDir;
 
     use super::*;
@@ -101,57 +99,6 @@ mod on_rocksdb {
     #[test]
     fn a_journaled_table_on_rocksdb_keeps_the_contract() {
         check(&mut OnDisk { directory: tempfile::tempdir().unwrap() });
-    }
-
-    #[test]
-    fn a_table_is_made_once_opened_once_and_never_made_by_opening() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("table");
-        let absent = RocksTable::open(&path, small()).unwrap_err();
-        assert!(matches!(absent, StorageError::Corrupt { .. }), "{absent}");
-        let table = RocksTable::create(&path, small()).unwrap();
-        let twice = RocksTable::open(&path, small()).unwrap_err();
-        assert!(matches!(twice, StorageError::Locked { .. }), "{twice}");
-        drop(table);
-        let again = RocksTable::create(&path, small()).unwrap_err();
-        assert!(matches!(again, StorageError::NotEmpty { .. }), "{again}");
-    }
-
-    #[test]
-    fn what_was_flushed_is_there_without_the_journal_and_the_rest_is_not() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("table");
-        let table = RocksTable::create(&path, small()).unwrap();
-        assert_eq!(table.applied_sequence().unwrap(), 0);
-        let mut batch = Batch::new();
-        batch.put(b"a", b"1");
-        batch.put(b"large", &[7; 20_000]);
-        table.apply(&[&batch], Some(5)).unwrap();
-        table.flush().unwrap();
-        let mut batch = Batch::new();
-        batch.put(b"a", b"2");
-        table.apply(&[&batch], Some(6)).unwrap();
-        // A copy of the files is what a kill leaves: RocksDB flushes when it is closed.
-        let copy = directory.path().join("copy");
-        std::fs::create_dir(&copy).unwrap();
-        for entry in std::fs::read_dir(&path).unwrap() {
-            let entry = entry.unwrap();
-            std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
-        }
-        let survivor = RocksTable::open(&copy, small()).unwrap();
-        assert_eq!(survivor.applied_sequence().unwrap(), 5);
-        assert_eq!(survivor.get_many(&[b"a", b"large"]).unwrap(), [Some(b"1".to_vec()), Some(vec![7; 20_000])]);
-        // The table's own row is not the engine's to see.
-        let mut rows = 0;
-        let all = KeyRange { start: Vec::new(), end: vec![0xff] };
-        for direction in [Direction::Forward, Direction::Backward] {
-            let mut count = |_: &[u8], _: &[u8]| {
-                rows += 1;
-                std::ops::ControlFlow::Continue(())
-            };
-            survivor.view().unwrap().scan(&all, direction, &mut count).unwrap();
-        }
-        assert_eq!(rows, 4);
     }
 }
 
