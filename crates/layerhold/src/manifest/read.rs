@@ -153,6 +153,10 @@ pub(crate) fn resolve(view: &dyn View, scope: Scope, image: &ImageId) -> Result<
         }
         ImageId::Both(tag, digest) => match named(tag)? {
             Some(current) if current == *digest => Ok(current),
+            // A digest that is unknown is not found, whatever the tag names: both protocols report that first.
+            Some(_) if view.get(&keys::manifest(scope, digest))?.is_none() => {
+                Err(ReadError::NotFound { reference: Reference::Digest(*digest) })
+            }
             Some(current) => Err(ReadError::TagMismatch { tag: tag.clone(), current }),
             None => Err(ReadError::NotFound { reference: Reference::Tag(tag.clone()) }),
         },
