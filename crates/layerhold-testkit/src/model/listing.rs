@@ -6,7 +6,7 @@ use layerhold::digest::Digest;
 use layerhold::manifest::document::{ManifestDocument, ManifestKind};
 use layerhold::name::{RepositoryName, Tag};
 
-use super::answer::{Answer, ImageFacts, ReferrerFacts, Refusal, RepositoryFacts, TagFacts};
+use super::answer::{Answer, ImageFacts, ReferrerFacts, RepositoryFacts, TagFacts};
 use super::manifest::Image;
 use super::{Model, Outcome, Repository};
 use crate::operation::request::ImageName;
@@ -63,10 +63,9 @@ impl Model {
         Ok(Answer::ImageDetails(selected.collect()))
     }
 
-    /// A tag and a digest that disagree name nothing.
     pub(super) fn describe_image(&self, name: &RepositoryName, image: &ImageName) -> Outcome {
         let repository = self.repository(name)?;
-        let digest = repository.resolve(image).map_err(|_| Refusal::ManifestNotFound)?;
+        let digest = repository.resolve(image)?;
         Ok(Answer::ImageDetails(vec![repository.describe(&digest, &repository.images[&digest])]))
     }
 
