@@ -122,7 +122,7 @@ impl Repository {
                 .lock(&[(&repository_key, attempt.repository_mode()), (&upload_key, LockMode::Exclusive)])?;
             live_row(value(&locks, 0))?.ok_or(Stop::Again)?;
             let row = UploadRow::decode_optional(value(&locks, 1))?
-                .filter(|row| row.belongs_to(scope, &call.principal))
+                .filter(|row| row.belongs_to(scope, &call.principal) && row.expires_ms > attempt.now_ms())
                 .ok_or(Stop::Refused(UploadNotFound { upload: *id }.into()))?;
             let event = self.event(RepositoryEvent::UploadEnded { upload: *id });
             let mut commit = Commit::new(locks, event, ());
