@@ -1,6 +1,6 @@
 //! Listings, always whole: pages are a matter of the caller.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use layerhold::digest::Digest;
 use layerhold::manifest::document::{ManifestDocument, ManifestKind};
@@ -137,7 +137,7 @@ impl Repository {
 
     /// What clients are told an image's size is (spec 3.11), as of its push: config and layers as declared, each as often as
     /// it is named and foreign layers left out; for an index the largest manifest it names; for schema 1, which declares
-    /// nothing, the blobs' own sizes.
+    /// nothing, the blobs' own sizes, each once.
     pub(super) fn image_bytes(&self, document: &ManifestDocument) -> u64 {
         let required = document.references.iter().filter(|reference| reference.required);
         let descriptors = required.map(|reference| &reference.descriptor);
@@ -148,7 +148,8 @@ impl Repository {
                 children.map(|child| child.image_bytes).max().unwrap_or(0)
             }
             ManifestKind::Schema1 => {
-                let links = descriptors.filter_map(|descriptor| self.links.get(&descriptor.digest));
+                let blobs: BTreeSet<_> = descriptors.map(|descriptor| descriptor.digest).collect();
+                let links = blobs.iter().filter_map(|blob| self.links.get(blob));
                 links.map(|link| link.bytes.len() as u64).sum()
             }
         }
