@@ -208,9 +208,17 @@ fn log(parts: &Parts, answer: &Answer, origin: &Origin, id: RequestId, took: Dur
         Some(cause) => line!(error, "failed", cause.as_str()),
         None if status >= 500 => line!(error, "failed"),
         None if status >= 400 && status != 404 => line!(info, "refused"),
-        None if parts.method == Method::GET || parts.method == Method::HEAD => line!(debug, "answered"),
+        None if only_reads(parts, answer) => line!(debug, "answered"),
         None => line!(info, "answered"),
     }
+}
+
+/// Whether a request changes nothing: it is logged at a level of its own, for there are many.
+fn only_reads(parts: &Parts, answer: &Answer) -> bool {
+    const READING: [&str; 5] = ["BatchCheck", "BatchGet", "Describe", "Get", "List"];
+    parts.method == Method::GET
+        || parts.method == Method::HEAD
+        || READING.iter().any(|verb| answer.operation.starts_with(verb))
 }
 
 impl std::fmt::Debug for App {

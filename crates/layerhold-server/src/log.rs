@@ -28,6 +28,10 @@ pub fn start(format: LogFormat, level: &str) -> Result<(), ConfigError> {
         LogFormat::Text => registry.with(lines.with_ansi(std::io::stderr().is_terminal())).try_init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true).with_current_span(false)).try_init(),
     };
+    std::panic::set_hook(Box::new(|panic| {
+        let trace = std::backtrace::Backtrace::force_capture();
+        tracing::error!(cause = %panic, %trace, "a request or a background task ended in a fault of this program");
+    }));
     Ok(())
 }
 

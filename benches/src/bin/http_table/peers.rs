@@ -32,7 +32,7 @@ impl Peer {
         )?;
         let mut command = Command::new(program);
         command.arg("serve").arg(&config);
-        Peer::start("distribution", address, command)
+        Peer::start("distribution", address, command, data)
     }
 
     /// layerhold with its own defaults.
@@ -40,11 +40,13 @@ impl Peer {
         let address = free_address()?;
         let mut command = Command::new(program);
         command.args(["serve", "--log-level", "warn", "--listen", &address.to_string(), "--data"]).arg(data);
-        Peer::start("layerhold", address, command)
+        Peer::start("layerhold", address, command, data)
     }
 
-    fn start(name: &'static str, address: SocketAddr, mut command: Command) -> Result<Peer> {
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn()?;
+    fn start(name: &'static str, address: SocketAddr, mut command: Command, data: &Path) -> Result<Peer> {
+        // Into a file, because distribution logs every 404 of a push as an error.
+        let log = std::fs::File::create(data.with_extension("log"))?;
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
         let mut peer = Peer { name, address, process };
         for _ in 0..500 {
             if let Some(status) = peer.process.try_wait()? {

@@ -162,7 +162,12 @@ impl Client {
     }
 
     pub(crate) fn push_manifest(&mut self, repository: &str, reference: &str, manifest: &[u8]) -> Reply {
-        self.call("PUT", &format!("/v2/{repository}/manifests/{reference}"), &[("Content-Type", MANIFEST_TYPE)], manifest)
+        self.call(
+            "PUT",
+            &format!("/v2/{repository}/manifests/{reference}"),
+            &[("Content-Type", MANIFEST_TYPE)],
+            manifest,
+        )
     }
 
     pub(crate) fn get(&mut self, path: &str) -> Reply {
