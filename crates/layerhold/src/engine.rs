@@ -264,6 +264,15 @@ impl Engine {
         }
     }
 
+    /// A secret of this store for a use of the host's, the same each time the store is opened: to sign page tokens, say.
+    /// `context` names the use, once and for all, and no other use may have the same.
+    #[must_use]
+    pub fn derive_key(&self, context: &str) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key(context);
+        hasher.update(&self.inner.download_key);
+        *hasher.finalize().as_bytes()
+    }
+
     /// Ends the engine's use of the store: what was not yet synced is, and later mutations are refused by every clone
     /// of this handle. Dropping the last clone without closing loses nothing that was acknowledged.
     pub fn close(&self) -> Result<(), Failure> {
