@@ -264,15 +264,6 @@ impl Engine {
         }
     }
 
-    /// A secret of this store for a use of the host's, the same each time the store is opened: to sign page tokens, say.
-    /// `context` names the use, once and for all, and no other use may have the same.
-    #[must_use]
-    pub fn derive_key(&self, context: &str) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new_derive_key(context);
-        hasher.update(&self.inner.download_key);
-        *hasher.finalize().as_bytes()
-    }
-
     /// Ends the engine's use of the store: what was not yet synced is, and later mutations are refused by every clone
     /// of this handle. Dropping the last clone without closing loses nothing that was acknowledged.
     pub fn close(&self) -> Result<(), Failure> {
@@ -305,6 +296,7 @@ impl Inner {
         if self.closed.load(Ordering::Acquire) {
             return Err(StorageError::Closed);
         }
+        self.txn.committer.check_certain()?;
         if self.failed_syncs.lock().stopped {
             let reason = format!("{FAILED_SYNCS_MAX} syncs of files failed within {FAILED_SYNCS_MS} ms");
             return Err(StorageError::ReadOnly { reason });
