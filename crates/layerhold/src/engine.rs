@@ -296,7 +296,6 @@ impl Inner {
         if self.closed.load(Ordering::Acquire) {
             return Err(StorageError::Closed);
         }
-        self.txn.committer.check_certain()?;
         if self.failed_syncs.lock().stopped {
             let reason = format!("{FAILED_SYNCS_MAX} syncs of files failed within {FAILED_SYNCS_MS} ms");
             return Err(StorageError::ReadOnly { reason });
