@@ -1,0 +1,178 @@
+//! Reading blobs, verified: a large layer from beginning to end beside a plain read with BLAKE3 over the buffer, ranges
+//! of several lengths by group length, and small blobs as rows beside small blobs as files.
+//!
+//! Files are in the page cache, rows in memory: what is measured is the engine, not the disk.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a bench measures with the machine's own clock and threads, and a failure ends it"
+)]
+
+use std::fs::File;
+use std::hint::black_box;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
+use layerhold::blob::fingerprint::GroupLen;
+use layerhold::{BlobReader, Options};
+use layerhold_benches::compare::{Row, Table, Target};
+use layerhold_benches::content::{Numbers, PIECE_BYTES, Pool, bytes};
+use layerhold_benches::took::Took;
+use layerhold_benches::{quick, store};
+
+const PLACE: &str = env!("CARGO_TARGET_TMPDIR");
+
+/// A store with one large layer, and both ways to its bytes.
+struct Read {
+    store: store::Store,
+    reader: BlobReader,
+    file: File,
+    len: u64,
+}
+
+impl Read {
+    fn new(pool: &Pool, len: u64, options: Options) -> Self {
+        let store = store::Store::create(PLACE, options);
+        let digest = store::push(&store.repository, &pool.layer(len)).digest;
+        let reader = store.repository.blob(&digest).unwrap();
+        let file = File::open(store.blob_file()).unwrap();
+        Self { store, reader, file, len }
+    }
+
+    fn offsets(&self, step: usize) -> impl Iterator<Item = u64> {
+        (0..self.len).step_by(step)
+    }
+
+    /// `count` ranges of `len` bytes anywhere.
+    fn ranges(&self, count: u64, len: usize) -> impl Iterator<Item = u64> {
+        let mut numbers = Numbers::new(1);
+        let bound = self.len - len as u64;
+        (0..count).map(move |_| numbers.below(bound))
+    }
+
+    fn engine(&self, offsets: impl Iterator<Item = u64>, buf: &mut [u8]) {
+        offsets.for_each(|offset| assert_eq!(self.reader.read_at(offset, buf).unwrap(), buf.len()));
+        black_box(buf);
+    }
+
+    /// The same reads, each hashed by itself or all as one.
+    fn plain(&self, offsets: impl Iterator<Item = u64>, buf: &mut [u8], whole: bool) {
+        let mut hasher = blake3::Hasher::new();
+        for offset in offsets {
+            self.file.read_exact_at(buf, offset).unwrap();
+            hasher.update(buf);
+            if !whole {
+                black_box(hasher.finalize());
+                hasher.reset();
+            }
+        }
+        black_box(hasher.finalize());
+    }
+}
+
+fn whole(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, pool: &Pool, len: u64) {
+    let read = Read::new(pool, len, Options::default());
+    let (mut ours, mut theirs) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let row = Row {
+        name: format!("read {} MiB, verified, by 1 MiB", len >> 20),
+        work: Throughput::Bytes(len),
+        target: Target::SpeedAtLeast(0.90),
+    };
+    table.compare(
+        group,
+        row,
+        |iterations| Took::by(|| (0..iterations).for_each(|_| read.engine(read.offsets(ours.len()), &mut ours))),
+        |iterations| {
+            Took::by(|| (0..iterations).for_each(|_| read.plain(read.offsets(theirs.len()), &mut theirs, true)))
+        },
+    );
+    drop(read.store);
+}
+
+fn ranges(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, pool: &Pool, len: u64) {
+    for group_kib in [16, 32, 64, 128, 256] {
+        let options = Options::default().with_group_len(GroupLen::new(group_kib << 10).unwrap());
+        let read = Read::new(pool, len, options);
+        for range_bytes in [4 << 10, 64 << 10, 1 << 20] {
+            let (mut ours, mut theirs) = (vec![0; range_bytes], vec![0; range_bytes]);
+            let row = Row {
+                name: format!("ranges of {} KiB, groups of {group_kib} KiB", range_bytes >> 10),
+                work: Throughput::Bytes(range_bytes as u64),
+                target: Target::Reported,
+            };
+            table.compare(
+                group,
+                row,
+                |iterations| Took::by(|| read.engine(read.ranges(iterations, range_bytes), &mut ours)),
+                |iterations| Took::by(|| read.plain(read.ranges(iterations, range_bytes), &mut theirs, false)),
+            );
+        }
+        drop(read.store);
+    }
+}
+
+/// Small blobs, put durably and read, as rows beside files.
+fn inline(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>) {
+    for kib in [4, 16, 64, 256] {
+        let rows = store::Store::create(PLACE, Options::default().with_inline_blob_bytes_max(1 << 20));
+        let files = store::Store::create(PLACE, Options::default().with_inline_blob_bytes_max(0));
+        let mut content = bytes(kib, usize::try_from(kib << 10).unwrap());
+        let mut number = 0u64;
+        let mut put = |iterations, store: &store::Store| {
+            (0..iterations).fold(Took::default(), |sum, _| {
+                number += 1;
+                content[..8].copy_from_slice(&number.to_be_bytes());
+                sum.and(Took::by(|| _ = black_box(store::put(&store.repository, &content))))
+            })
+        };
+        let put = std::cell::RefCell::new(&mut put);
+        let row = |name: String, work| Row { name, work, target: Target::Reported };
+        table.compare(
+            group,
+            row(format!("put {kib} KiB, as a row beside a file"), Throughput::Elements(1)),
+            |iterations| put.borrow_mut()(iterations, &rows),
+            |iterations| put.borrow_mut()(iterations, &files),
+        );
+        let content = bytes(kib + 1, usize::try_from(kib << 10).unwrap());
+        let digest = store::put(&rows.repository, &content);
+        assert_eq!(digest, store::put(&files.repository, &content));
+        // Large rows of a table at rest are in files of RocksDB's own; those of a young one are in memory.
+        rows.engine.maintain().unwrap();
+        let get = |iterations, store: &store::Store| {
+            let mut buf = vec![0; content.len()];
+            Took::by(|| {
+                (0..iterations).for_each(|_| {
+                    let reader = store.repository.blob(&digest).unwrap();
+                    assert_eq!(reader.read_at(0, &mut buf).unwrap(), content.len());
+                });
+            })
+        };
+        table.compare(
+            group,
+            row(format!("open and read {kib} KiB, as a row beside a file"), Throughput::Elements(1)),
+            |iterations| get(iterations, &rows),
+            |iterations| get(iterations, &files),
+        );
+    }
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut table = Table::default();
+    let pool = Pool::new(64, PIECE_BYTES);
+    let len = if quick() { 8 << 20 } else { 512 << 20 };
+    let mut group = criterion.benchmark_group("blob_read");
+    group.sampling_mode(SamplingMode::Flat).sample_size(20).warm_up_time(Duration::from_millis(500));
+    group.measurement_time(Duration::from_secs(5));
+    whole(&mut table, &mut group, &pool, len);
+    group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
+    ranges(&mut table, &mut group, &pool, len / 4);
+    inline(&mut table, &mut group);
+    group.finish();
+    criterion.final_summary();
+    table.print();
+}

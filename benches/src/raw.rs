@@ -1,0 +1,78 @@
+//! RocksDB alone, with its own log, opened with the options of the engine's table.
+
+use std::path::Path;
+
+use layerhold::store::Batch;
+use layerhold::store::batch::Write;
+use rocksdb::{Cache, ColumnFamily, DB, DEFAULT_COLUMN_FAMILY_NAME, Env, FlushOptions, Options, ReadOptions};
+use rocksdb::{WriteBatch, WriteOptions};
+use tempfile::TempDir;
+
+use crate::store::directory;
+
+/// Where the engine's table keeps the last sequence; it is written with every batch.
+const APPLIED_KEY: &[u8] = b"\0applied";
+
+/// A database that goes when the value does.
+pub struct Raw {
+    db: DB,
+    synced: WriteOptions,
+    read: ReadOptions,
+    _dir: TempDir,
+}
+
+impl std::fmt::Debug for Raw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Raw").field("db", &self.db).finish_non_exhaustive()
+    }
+}
+
+impl Raw {
+    /// Makes a database below `place` with the options that RocksDB wrote down for the engine's `table`, and with a
+    /// block cache of the same size.
+    #[must_use]
+    pub fn like(table: &Path, place: &str, memory_bytes: u64) -> Self {
+        let dir = directory(place);
+        let cache = Cache::new_lru_cache(usize::try_from(memory_bytes).unwrap());
+        let (mut options, families) = Options::load_latest(table, Env::new().unwrap(), false, cache).unwrap();
+        options.create_if_missing(true);
+        let db = DB::open_cf_descriptors(&options, dir.path(), families).unwrap();
+        let mut synced = WriteOptions::new();
+        synced.set_sync(true);
+        let mut read = ReadOptions::default();
+        read.set_verify_checksums(true);
+        Self { db, synced, read, _dir: dir }
+    }
+
+    /// Writes one batch and syncs the log.
+    pub fn write<'a>(&self, rows: impl Iterator<Item = (&'a [u8], &'a [u8])>, sequence: u64) {
+        let mut batch = WriteBatch::with_capacity_bytes(16 << 10);
+        rows.for_each(|(key, value)| batch.put(key, value));
+        batch.put(APPLIED_KEY, sequence.to_be_bytes());
+        self.db.write_opt(batch, &self.synced).unwrap();
+    }
+
+    /// Writes what was recorded elsewhere, without a sync, and moves all rows from memory to files.
+    pub fn replay(&self, batches: &[Batch]) {
+        for write in batches.iter().flat_map(Batch::iter) {
+            match write {
+                Write::Put { key, value } => self.db.put(key, value).unwrap(),
+                Write::Delete { key } => self.db.delete(key).unwrap(),
+            }
+        }
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db.flush_opt(&options).unwrap();
+    }
+
+    /// Reads rows in one batched call; gives how many were found.
+    #[must_use]
+    pub fn read(&self, keys: &[Vec<u8>]) -> usize {
+        let found = self.db.batched_multi_get_cf_opt(self.rows(), keys, false, &self.read);
+        found.into_iter().filter(|row| row.as_ref().unwrap().is_some()).count()
+    }
+
+    fn rows(&self) -> &ColumnFamily {
+        self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME).unwrap()
+    }
+}
