@@ -8,6 +8,9 @@
 //! - `journal`: one committer over [`Journaled`], RocksDB's log off.
 //!
 //! Both committers take what is waiting as one group and let the next group in as early as they can.
+//!
+//! The speed of a disk drifts by more than the stores differ. So the ratios are taken first, in rounds in which each
+//! store has its turn; criterion's figures, one store after the other, follow.
 
 #![allow(
     clippy::disallowed_methods,
@@ -24,7 +27,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use layerhold::store::journaled::{Journaled, JournaledOptions};
 use layerhold::store::real::RealFileSystem;
 use layerhold::store::rocks::{RocksOptions, RocksTable};
@@ -240,15 +243,75 @@ fn run(store: &dyn Store, threads: u64, commits: u64, numbers: &AtomicU64) -> Du
     start.elapsed()
 }
 
+type Open = fn(&Path) -> Box<dyn Store>;
+
+const STORES: [(&str, Open); 3] = [("raw", raw), ("watermark", watermark), ("journal", journal)];
+const THREADS: [u64; 3] = [1, 8, 32];
+const ROUNDS: usize = 15;
+const TURN: Duration = Duration::from_millis(400);
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Commits a second of each store in the same round, and their median ratio to `raw` over all rounds.
+fn ratios() {
+    println!("threads store      commits/s  of raw (median of {ROUNDS} rounds, lower and upper quarter)");
+    for threads in THREADS {
+        let directories = STORES.map(|_| directory());
+        let mut stores = Vec::new();
+        for ((_, open), directory) in STORES.iter().zip(&directories) {
+            stores.push((open(directory.path()), AtomicU64::new(0)));
+        }
+        let mut rates = vec![Vec::new(); STORES.len()];
+        for round in 0..=ROUNDS {
+            for ((store, numbers), rates) in stores.iter().zip(&mut rates) {
+                let before = numbers.load(Ordering::Relaxed);
+                let took = run_for(&**store, threads, numbers);
+                let commits = numbers.load(Ordering::Relaxed) - before;
+                // The first round warms up.
+                if round > 0 {
+                    rates.push(commits as f64 / took.as_secs_f64());
+                }
+            }
+        }
+        for ((name, _), own) in STORES.iter().zip(&rates) {
+            let mut ratios: Vec<f64> = own.iter().zip(&rates[0]).map(|(own, raw)| own / raw).collect();
+            ratios.sort_by(f64::total_cmp);
+            let (lower, upper) = (ratios[ROUNDS / 4], ratios[ROUNDS - 1 - ROUNDS / 4]);
+            let (rate, ratio) = (median(own.clone()), median(ratios));
+            println!("{threads:7} {name:10} {rate:9.0}  {ratio:6.2} ({lower:.2} to {upper:.2})");
+        }
+    }
+}
+
+/// Lets `threads` commit for a turn.
+fn run_for(store: &dyn Store, threads: u64, numbers: &AtomicU64) -> Duration {
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while start.elapsed() < TURN {
+                    store.commit(numbers.fetch_add(1, Ordering::Relaxed));
+                }
+            });
+        }
+    });
+    start.elapsed()
+}
+
 fn durable_point(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("durable_point");
-    group.sample_size(10).measurement_time(Duration::from_secs(4)).warm_up_time(Duration::from_secs(1));
+    group.sample_size(10).measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
     group.throughput(Throughput::Elements(1));
-    let stores: [(&str, fn(&Path) -> Box<dyn Store>); 3] =
-        [("raw", raw), ("watermark", watermark), ("journal", journal)];
-    for threads in [1, 8, 32] {
-        for (name, open) in stores {
-            let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    for threads in THREADS {
+        for (name, open) in STORES {
+            let directory = directory();
             let store = open(directory.path());
             let numbers = AtomicU64::new(0);
             group.bench_function(BenchmarkId::new(name, threads), |bencher| {
@@ -260,4 +323,12 @@ fn durable_point(criterion: &mut Criterion) {
 }
 
 criterion_group!(benches, durable_point);
-criterion_main!(benches);
+
+fn main() {
+    // `cargo test --benches` asks only whether a bench runs at all.
+    if !std::env::args().any(|argument| argument == "--test" || argument == "--list") {
+        ratios();
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

@@ -311,9 +311,9 @@ impl<T: Table> MetadataStore for Journaled<T> {
         if self.options.check_guards {
             self.check_guards(group);
         }
-        let journaled = self.journal(group, last_sequence, durability);
+        let turn = self.journal(group, last_sequence, durability)?;
         next();
-        self.apply(group, last_sequence, durability, journaled?)?;
+        self.apply(group, last_sequence, durability, turn)?;
         if durability == Durability::Synced {
             self.seal();
             // Nobody maintains the store: better one slow commit than a journal without bounds.

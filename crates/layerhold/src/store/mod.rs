@@ -155,8 +155,9 @@ pub trait MetadataStore: Send + Sync {
     /// synced group to the next and is what [`MetadataStore::recovered_sequence`] answers after reopening. For
     /// [`Durability::Relaxed`] it is ignored.
     ///
-    /// `next` is called exactly once, as soon as the store can take the following group, which may then be handed in
-    /// by another thread; groups are applied in the order in which they became durable.
+    /// `next` is called once, as soon as the store can take the following group, which may then be handed in by another
+    /// thread; groups are applied in the order in which they became durable. It is not called for a group that fails
+    /// before that: nothing can rest on such a group, and where it is certainly absent its sequence numbers are free.
     ///
     /// The locks stay with the members: the caller releases them after this returns, whatever it returns.
     ///
