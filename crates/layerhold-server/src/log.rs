@@ -5,7 +5,7 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -16,7 +16,9 @@ use crate::config::{ConfigError, LogFormat};
 /// # Errors
 /// [`ConfigError::Invalid`] for a level that is none.
 pub fn start(format: LogFormat, level: &str) -> Result<(), ConfigError> {
-    let filter: Targets = level.parse().map_err(|_| ConfigError::Invalid {
+    // The library takes a lone word that is no level for a target's name, and would then be silent about a misspelling.
+    let spelled = level.split(',').all(|part| part.contains('=') || part.parse::<LevelFilter>().is_ok());
+    let filter = level.parse::<Targets>().ok().filter(|_| spelled).ok_or_else(|| ConfigError::Invalid {
         setting: "log-level",
         rule: "a level is error, warn, info, debug, trace or off, or a list like info,layerhold_server=debug",
         value: level.to_owned(),

@@ -126,7 +126,7 @@ fn both_protocols_judge_alike() {
     let seed = seed();
     println!("LAYERHOLD_SEED={seed}");
     let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(&dir, &["--log-level=info"]);
+    let server = Server::start(&dir, &[]);
     let mut client = server.client();
     let filters = json!([{"filterType": "WILDCARD", "filter": "dev*"}]);
     let modes = ["MUTABLE", "IMMUTABLE", "MUTABLE_WITH_EXCLUSION", "IMMUTABLE_WITH_EXCLUSION"];

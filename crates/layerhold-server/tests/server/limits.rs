@@ -114,12 +114,13 @@ fn large_headers_and_two_framings_are_refused() {
     large.send_head("GET", "/healthz", &[("X-Large", &value)]);
     assert_eq!(large.reply("GET").status, 431);
 
+    // A request with two framings is read by its chunks and is the last of its connection, so whatever somebody in front
+    // took for its body, or for the next request, reaches nobody.
     let mut smuggler = server.client();
     smuggler.send_head("POST", "/", &[("Content-Length", "4"), ("Transfer-Encoding", "chunked")]);
     smuggler.send(b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
-    let refused = smuggler.reply("POST");
-    assert_eq!((refused.status, refused.header("connection")), (400, Some("close")));
-    read_to_close(&mut smuggler);
+    assert_eq!(smuggler.reply("POST").header("connection"), Some("close"));
+    assert!(smuggler.try_reply("GET").is_none());
 
     for lengths in [["4", "5"], ["4", "-1"], ["4", "x"]] {
         let mut client = server.client();

@@ -160,8 +160,12 @@ fn a_push_makes_its_repository_only_where_it_may() {
 
 /// Pushes a layer, and the path of a download URL for it.
 fn granted(client: &mut Client, bytes: &[u8]) -> String {
-    let digest = client.push_blob("a", bytes);
-    let (status, answer) = client.ecr("GetDownloadUrlForLayer", &json!({"repositoryName": "a", "layerDigest": digest}));
+    let digest = client.push_blob("app", bytes);
+    // ECR gives out no layer that no image names.
+    client.push_blob("app", b"{}");
+    assert_eq!(client.push_manifest("app", "v1", &manifest(b"{}", &[bytes])).status, 201);
+    let (status, answer) =
+        client.ecr("GetDownloadUrlForLayer", &json!({"repositoryName": "app", "layerDigest": digest}));
     assert_eq!(status, 200, "{answer}");
     answer["downloadUrl"].as_str().unwrap().to_owned()
 }

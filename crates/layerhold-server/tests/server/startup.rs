@@ -122,14 +122,14 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         let mut command = crate::harness::layerhold(&["serve", "--config", config.to_str().unwrap()]);
         command.args(arguments).envs(environment.iter().copied());
         let server = Server::of(command, &dir);
-        let (status, created) = server.client().ecr("CreateRepository", &json!({"repositoryName": "a"}));
+        let (status, created) = server.client().ecr("CreateRepository", &json!({"repositoryName": "app"}));
         assert_eq!(status, 200, "{created}");
         created["repository"]["repositoryArn"].as_str().unwrap().to_owned()
     };
-    assert_eq!(arn(&[], &[]), "arn:aws:ecr:eu-west-1:111111111111:repository/a");
+    assert_eq!(arn(&[], &[]), "arn:aws:ecr:eu-west-1:111111111111:repository/app");
     let environment = [("LAYERHOLD_REGION", "eu-west-2"), ("LAYERHOLD_ACCOUNT", "222222222222")];
-    assert_eq!(arn(&[], &environment), "arn:aws:ecr:eu-west-2:222222222222:repository/a");
-    assert_eq!(arn(&["--region=eu-west-3"], &environment), "arn:aws:ecr:eu-west-3:222222222222:repository/a");
+    assert_eq!(arn(&[], &environment), "arn:aws:ecr:eu-west-2:222222222222:repository/app");
+    assert_eq!(arn(&["--region=eu-west-3"], &environment), "arn:aws:ecr:eu-west-3:222222222222:repository/app");
 }
 
 #[test]
