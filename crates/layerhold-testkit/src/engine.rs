@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use layerhold::call::Call;
 use layerhold::clock::{Clock, Components, Entropy};
 use layerhold::engine::{Engine, OpenError, Stores};
+use layerhold::error::Failure;
 use layerhold::format::keys;
 use layerhold::name::RegistryName;
 use layerhold::options::Options;
@@ -173,6 +174,11 @@ impl TestEngine {
         self.engine.as_ref().expect("the engine is open")
     }
 
+    /// The engine, unless the last opening failed.
+    pub fn opened(&self) -> Option<&Engine> {
+        self.engine.as_ref()
+    }
+
     /// The registry that tests use; made if it does not exist.
     pub fn registry(&self) -> Registry {
         let name = RegistryName::parse(REGISTRY).expect("a legal name");
@@ -202,16 +208,15 @@ impl TestEngine {
     }
 
     /// Closes the engine and opens the store again.
-    pub fn reopen(&mut self) -> Result<(), OpenError> {
-        let closed = self.engine().close();
-        closed.expect("closing works where writing does");
+    pub fn reopen(&mut self) -> Result<(), Failure> {
+        self.engine().close()?;
         match &self.medium {
             // As RocksDB does when it is closed, and not when its process is killed.
             Medium::Memory { table, .. } => table.flush().expect("memory"),
             #[cfg(feature = "rocksdb")]
             Medium::Directory(_) => {}
         }
-        self.kill()
+        Ok(self.kill()?)
     }
 
     /// What is left after a power cut, opened: another engine, this one stays as it is.

@@ -8,6 +8,7 @@
 
 pub mod campaign;
 pub mod contract;
+pub mod crash;
 pub mod engine;
 pub mod fs;
 pub mod model;
