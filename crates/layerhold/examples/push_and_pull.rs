@@ -2,8 +2,8 @@
 
 use layerhold::manifest::ManifestRead;
 use layerhold::{
-    Call, Engine, Expected, MediaType, Options, PutManifest, Reference, RegistryName, RepositoryName, RepositorySettings,
-    Tag,
+    Call, Engine, Expected, MediaType, Options, PutManifest, Reference, RegistryName, RepositoryName,
+    RepositorySettings, Tag,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

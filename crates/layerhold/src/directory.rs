@@ -91,7 +91,8 @@ impl Engine {
 fn make_directory(dir: &Path) -> Result<RealFileSystem, StorageError> {
     let absolute = std::path::absolute(dir).map_err(|e| StorageError::io("find directory", dir, e))?;
     if let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) {
-        let parent = RealFileSystem::new(parent.to_owned()).map_err(|e| StorageError::io("open directory", parent, e))?;
+        let parent =
+            RealFileSystem::new(parent.to_owned()).map_err(|e| StorageError::io("open directory", parent, e))?;
         match parent.create_dir(Path::new(name)) {
             Ok(()) => parent.sync_dir(Path::new("")).map_err(|e| StorageError::io("sync directory", dir, e))?,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -136,9 +137,10 @@ fn read_format(fs: &RealFileSystem, dir: &Path) -> Result<[u8; 16], StorageError
     let file = fs.open(&path, OpenMode::Read).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => StorageError::NotAStore {
             path: dir.to_owned(),
-            reason: "it has no FORMAT file; a store whose making was interrupted has none either: remove it and make it \
+            reason:
+                "it has no FORMAT file; a store whose making was interrupted has none either: remove it and make it \
                      again"
-                .to_owned(),
+                    .to_owned(),
         },
         _ => StorageError::io("open", &path, e),
     })?;

@@ -141,10 +141,7 @@ impl Engine {
             })?;
             let identity = IdentityRow::decode(&identity)?;
             if identity.format_version != FORMAT_VERSION {
-                return Err(StorageError::UnknownFormat {
-                    found: identity.format_version,
-                    supported: FORMAT_VERSION,
-                });
+                return Err(StorageError::UnknownFormat { found: identity.format_version, supported: FORMAT_VERSION });
             }
             let clock = ClockRow::decode(&clock.ok_or_else(rows_missing)?)?;
             let download_key = download_key.ok_or_else(rows_missing)?;
@@ -276,11 +273,7 @@ impl Engine {
 
 impl Inner {
     /// The id of a registry; ids never change and registries are never deleted, so they are remembered.
-    pub(crate) fn registry_id(
-        &self,
-        view: &dyn View,
-        name: &RegistryName,
-    ) -> Result<Option<RegistryId>, StorageError> {
+    pub(crate) fn registry_id(&self, view: &dyn View, name: &RegistryName) -> Result<Option<RegistryId>, StorageError> {
         if let Some(id) = self.registries.read().get(name) {
             return Ok(Some(*id));
         }
@@ -296,6 +289,7 @@ impl Inner {
         if self.closed.load(Ordering::Acquire) {
             return Err(StorageError::Closed);
         }
+        self.txn.committer.check_certain()?;
         if self.failed_syncs.lock().stopped {
             let reason = format!("{FAILED_SYNCS_MAX} syncs of files failed within {FAILED_SYNCS_MS} ms");
             return Err(StorageError::ReadOnly { reason });
@@ -369,10 +363,12 @@ fn initialise(metadata: &dyn MetadataStore, components: &Components) -> Result<u
     batch.put(&keys::meta::download_key(), &download_key);
     batch.put(&keys::change(FIRST), &change.encode());
     batch.put(&operation_key, &operation.encode());
-    metadata.commit(&[Member { locks, batch }], FIRST, Durability::Synced, &mut || {}).map_err(|error| match error {
-        CommitError::Failed(error) | CommitError::Unknown(error) => error,
-        CommitError::Conflict => StorageError::Unavailable { what: "the first commit", waited_ms: 0 },
-    })?;
+    metadata.commit(&[Member { locks, batch }], FIRST, Durability::Synced, &mut || {}).map_err(
+        |error| match error {
+            CommitError::Failed(error) | CommitError::Unknown(error) => error,
+            CommitError::Conflict => StorageError::Unavailable { what: "the first commit", waited_ms: 0 },
+        },
+    )?;
     Ok(FIRST)
 }
 

@@ -89,9 +89,9 @@ pub mod call;
 pub mod change;
 pub mod clock;
 pub mod descriptor;
+pub mod digest;
 #[cfg(feature = "rocksdb")]
 mod directory;
-pub mod digest;
 pub mod engine;
 pub mod error;
 pub mod format;

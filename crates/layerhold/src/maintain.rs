@@ -70,38 +70,33 @@ impl Inner {
         let upload_key = keys::upload(&id.0);
         let expiry_key = keys::upload_expiry(expires_ms, &id.0);
         let mut location = None;
-        let expired = self.txn.run(
-            &Call::anonymous(),
-            &mut Encoder::bare(),
-            no_limit::<Failure>,
-            |attempt| {
-                let stored = attempt.view()?.get(&upload_key)?;
-                let Some(row) = UploadRow::decode_optional(stored.as_deref())?.filter(|row| row.expires_ms == expires_ms)
-                else {
-                    // The session went on or ended; only this entry was left behind.
-                    let locks = attempt.lock::<Failure>(&[(&upload_key, LockMode::Exclusive)])?;
-                    let mut batch = Batch::new();
-                    batch.delete(&expiry_key);
-                    self.txn.committer.submit_relaxed(locks, batch)?;
-                    return Ok(Decision::Unchanged(false));
-                };
-                let repository_key = keys::repository(row.scope);
-                let locks = attempt
-                    .lock::<Failure>(&[(&upload_key, LockMode::Exclusive), (&repository_key, LockMode::Shared)])?;
-                if value(&locks, 0) != stored.as_deref() {
-                    return Err(Stop::Again);
-                }
-                let repository = RepositoryRow::decode(value(&locks, 1).unwrap_or_default())?.name;
-                let event = Event::UploadExpired { repository, upload: id };
-                let mut commit = Commit::new(locks, event, true);
-                drop_session(attempt.view()?.as_ref(), &mut commit.batch, &id, &row)?;
-                if row.staging == Staging::File {
-                    commit.batch.put(&keys::removal(row.location), &[]);
-                }
-                location = Some(row.location);
-                Ok::<Decision<bool>, Stop<Failure>>(commit.decided())
-            },
-        )?;
+        let expired = self.txn.run(&Call::anonymous(), &mut Encoder::bare(), no_limit::<Failure>, |attempt| {
+            let stored = attempt.view()?.get(&upload_key)?;
+            let Some(row) = UploadRow::decode_optional(stored.as_deref())?.filter(|row| row.expires_ms == expires_ms)
+            else {
+                // The session went on or ended; only this entry was left behind.
+                let locks = attempt.lock::<Failure>(&[(&upload_key, LockMode::Exclusive)])?;
+                let mut batch = Batch::new();
+                batch.delete(&expiry_key);
+                self.txn.committer.submit_relaxed(locks, batch)?;
+                return Ok(Decision::Unchanged(false));
+            };
+            let repository_key = keys::repository(row.scope);
+            let locks =
+                attempt.lock::<Failure>(&[(&upload_key, LockMode::Exclusive), (&repository_key, LockMode::Shared)])?;
+            if value(&locks, 0) != stored.as_deref() {
+                return Err(Stop::Again);
+            }
+            let repository = RepositoryRow::decode(value(&locks, 1).unwrap_or_default())?.name;
+            let event = Event::UploadExpired { repository, upload: id };
+            let mut commit = Commit::new(locks, event, true);
+            drop_session(attempt.view()?.as_ref(), &mut commit.batch, &id, &row)?;
+            if row.staging == Staging::File {
+                commit.batch.put(&keys::removal(row.location), &[]);
+            }
+            location = Some(row.location);
+            Ok::<Decision<bool>, Stop<Failure>>(commit.decided())
+        })?;
         if let Some(location) = location {
             self.retire(location);
         }
@@ -189,18 +184,19 @@ fn walk_changes(
 ) -> Result<usize, StorageError> {
     let mut count = 0;
     let mut failed = None;
-    view.scan(&keys::changes(low.saturating_add(1)), Direction::Forward, &mut |key, value| {
-        match (keys::sequence_of(key), ChangeRow::decode(value)) {
-            (Some(sequence), Ok(row)) if row.engine_ms < until_ms && count < TRIM_STEP => {
-                visit(sequence, row);
-                count += 1;
-                ControlFlow::Continue(())
-            }
-            (Some(_), Ok(_)) => ControlFlow::Break(()),
-            (_, row) => {
-                failed = row.err().or_else(|| Some(StorageError::corrupt("change row: malformed key")));
-                ControlFlow::Break(())
-            }
+    view.scan(&keys::changes(low.saturating_add(1)), Direction::Forward, &mut |key, value| match (
+        keys::sequence_of(key),
+        ChangeRow::decode(value),
+    ) {
+        (Some(sequence), Ok(row)) if row.engine_ms < until_ms && count < TRIM_STEP => {
+            visit(sequence, row);
+            count += 1;
+            ControlFlow::Continue(())
+        }
+        (Some(_), Ok(_)) => ControlFlow::Break(()),
+        (_, row) => {
+            failed = row.err().or_else(|| Some(StorageError::corrupt("change row: malformed key")));
+            ControlFlow::Break(())
         }
     })?;
     failed.map_or(Ok(count), Err)

@@ -164,9 +164,7 @@ impl Registry {
         if size > self.limits.attribute_bytes {
             return Err(CreateError::AttributesTooLarge { size, limit: self.limits.attribute_bytes });
         }
-        let registry = self
-            .id()?
-            .ok_or_else(|| CreateError::RegistryNotFound { registry: self.name.clone() })?;
+        let registry = self.id()?.ok_or_else(|| CreateError::RegistryNotFound { registry: self.name.clone() })?;
         let name_key = keys::repository_name(registry, name);
         let ids_key = keys::meta::next_ids();
         let mut arguments = self.arguments("create repository", name);
@@ -200,11 +198,7 @@ impl Registry {
             commit.batch.put(&name_key, &scope.repository.0.to_be_bytes());
             commit.batch.put(&row_key, &row.encode());
             commit.batch.put(&ids_key, &ids.encode());
-            commit.deltas.push(Delta {
-                key: keys::registry_usage(registry),
-                add: [1, 0, 0, 0],
-                cap: Some((0, limit)),
-            });
+            commit.deltas.push(Delta { key: keys::registry_usage(registry), add: [1, 0, 0, 0], cap: Some((0, limit)) });
             Ok(commit.decided())
         })
     }

@@ -132,11 +132,7 @@ impl Repository {
     }
 
     /// Says which tags may move from now on; tags that are there are not looked at. Durable when it returns.
-    pub fn put_tag_mutability(
-        &self,
-        mutability: &TagMutability,
-        call: &Call,
-    ) -> Result<RepositoryDetail, UpdateError> {
+    pub fn put_tag_mutability(&self, mutability: &TagMutability, call: &Call) -> Result<RepositoryDetail, UpdateError> {
         self.update("put tag mutability", call, |settings| settings.tag_mutability = mutability.clone())
     }
 

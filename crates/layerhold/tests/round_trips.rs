@@ -7,8 +7,8 @@ use layerhold::store::journaled::{Journaled, JournaledOptions};
 use layerhold::store::local::LocalBlobStore;
 use layerhold::store::mem::MemTable;
 use layerhold::{
-    Call, Components, Engine, Expected, Options, PutManifest, RegistryName, Repository, RepositoryName, RepositorySettings,
-    Stores, Tag,
+    Call, Components, Engine, Expected, Options, PutManifest, RegistryName, Repository, RepositoryName,
+    RepositorySettings, Stores, Tag,
 };
 use layerhold_testkit::contract::counting::CountingMetadataStore;
 use layerhold_testkit::fs::SimFileSystem;

@@ -14,4 +14,5 @@
 mod crash;
 mod damage;
 mod faults;
+mod random;
 mod workload;

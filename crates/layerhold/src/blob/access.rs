@@ -61,10 +61,8 @@ impl Repository {
         let inner = self.inner();
         let view = inner.txn.store.view()?;
         let scope = self.find(view.as_ref())?.ok_or_else(|| self.not_found())?;
-        let rows: Vec<_> = digests
-            .iter()
-            .flat_map(|digest| [keys::blob(scope.registry, digest), keys::link(scope, digest)])
-            .collect();
+        let rows: Vec<_> =
+            digests.iter().flat_map(|digest| [keys::blob(scope.registry, digest), keys::link(scope, digest)]).collect();
         let rows: Vec<_> = rows.iter().map(Vec::as_slice).collect();
         let values = view.get_many(&rows)?;
         drop(view);
@@ -225,12 +223,11 @@ impl Repository {
             // The digest's row is held, so nobody adds a reference meanwhile.
             let view = attempt.view()?;
             let range = keys::back_references(scope, digest);
-            let mut manifests =
-                collect(view.as_ref(), &range, Direction::Forward, REFERENCES_NAMED_MAX, |key, _| {
-                    keys::back_reference_of(key)
-                        .map(|(manifest, _)| manifest)
-                        .ok_or_else(|| StorageError::corrupt("back-reference row: malformed key"))
-                })?;
+            let mut manifests = collect(view.as_ref(), &range, Direction::Forward, REFERENCES_NAMED_MAX, |key, _| {
+                keys::back_reference_of(key)
+                    .map(|(manifest, _)| manifest)
+                    .ok_or_else(|| StorageError::corrupt("back-reference row: malformed key"))
+            })?;
             manifests.dedup();
             drop(view);
             if !manifests.is_empty() {

@@ -71,8 +71,7 @@ impl Inner {
         self.blobs.delete(location)?;
         let view = self.txn.store.view()?;
         let range = keys::all_groups(location);
-        let rows =
-            collect(view.as_ref(), &range, Direction::Forward, GROUP_ROWS_AT_ONCE, |key, _| Ok(key.to_vec()))?;
+        let rows = collect(view.as_ref(), &range, Direction::Forward, GROUP_ROWS_AT_ONCE, |key, _| Ok(key.to_vec()))?;
         drop(view);
         let mut batch = Batch::new();
         rows.iter().for_each(|key| batch.delete(key));

@@ -129,14 +129,7 @@ fn open_file(inner: &Inner, key: &[u8], row: &BlobRow, location: Location) -> Op
         return None;
     }
     Some(opened.map(|file| {
-        Source::File(FileSource {
-            file,
-            location,
-            group_len,
-            root: row.root,
-            run: Mutex::default(),
-            _pin: pin,
-        })
+        Source::File(FileSource { file, location, group_len, root: row.root, run: Mutex::default(), _pin: pin })
     }))
 }
 

@@ -74,7 +74,11 @@ impl Encoder {
     }
 
     /// A count of four bytes, then each item.
-    pub fn list<T>(&mut self, items: impl ExactSizeIterator<Item = T>, mut encode: impl FnMut(&mut Self, T)) -> &mut Self {
+    pub fn list<T>(
+        &mut self,
+        items: impl ExactSizeIterator<Item = T>,
+        mut encode: impl FnMut(&mut Self, T),
+    ) -> &mut Self {
         self.u32(u32::try_from(items.len()).unwrap_or(u32::MAX));
         items.for_each(|item| encode(self, item));
         self

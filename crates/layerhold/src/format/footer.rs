@@ -45,12 +45,8 @@ impl Footer {
         let (body, _) = bytes.split_at(FOOTER_LEN - 4);
         let magic: [u8; 8] = decoder.array()?;
         let version = decoder.u32()?;
-        let footer = Self {
-            size: decoder.u64()?,
-            group_len: decoder.u32()?,
-            root: decoder.array()?,
-            digest: decoder.digest()?,
-        };
+        let footer =
+            Self { size: decoder.u64()?, group_len: decoder.u32()?, root: decoder.array()?, digest: decoder.digest()? };
         let stored = bytes.last_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
         if magic != *MAGIC || version != VERSION || stored != Some(crc32fast::hash(body)) {
             return Err(decoder.malformed());

@@ -65,11 +65,7 @@ impl Row for IdentityRow {
     }
 
     fn decode_fields(decoder: &mut Decoder<'_>) -> Result<Self, StorageError> {
-        Ok(Self {
-            store_id: decoder.array()?,
-            format_version: decoder.u32()?,
-            created_wall_ms: decoder.u64()?,
-        })
+        Ok(Self { store_id: decoder.array()?, format_version: decoder.u32()?, created_wall_ms: decoder.u64()? })
     }
 }
 
@@ -327,11 +323,7 @@ impl Row for LinkRow {
     }
 
     fn decode_fields(decoder: &mut Decoder<'_>) -> Result<Self, StorageError> {
-        Ok(Self {
-            size: decoder.u64()?,
-            linked_wall_ms: decoder.u64()?,
-            media_type: decode_media_type(decoder)?,
-        })
+        Ok(Self { size: decoder.u64()?, linked_wall_ms: decoder.u64()?, media_type: decode_media_type(decoder)? })
     }
 }
 
@@ -641,11 +633,7 @@ impl Row for OperationRow {
     }
 
     fn decode_fields(decoder: &mut Decoder<'_>) -> Result<Self, StorageError> {
-        Ok(Self {
-            sequence: decoder.u64()?,
-            arguments: decoder.array()?,
-            result: decoder.bytes()?.to_vec(),
-        })
+        Ok(Self { sequence: decoder.u64()?, arguments: decoder.array()?, result: decoder.bytes()?.to_vec() })
     }
 }
 

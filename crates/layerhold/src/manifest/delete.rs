@@ -176,12 +176,7 @@ impl Repository {
         Ok(commit.decided())
     }
 
-    fn references(
-        &self,
-        view: &dyn View,
-        scope: Scope,
-        digest: &Digest,
-    ) -> Result<Vec<(Digest, Role)>, StorageError> {
+    fn references(&self, view: &dyn View, scope: Scope, digest: &Digest) -> Result<Vec<(Digest, Role)>, StorageError> {
         let row = view.get(&keys::manifest_references(scope, digest))?;
         let ReferencesRow(entries) = ReferencesRow::decode_optional(row.as_deref())?.unwrap_or_default();
         Ok(entries.into_iter().map(|entry| (entry.digest, entry.role)).collect())

@@ -291,7 +291,8 @@ impl Put<'_> {
                 // The guard of a manifest is its own row.
                 Role::Manifest => keys.push((link_key, LockMode::Shared)),
                 Role::Config | Role::Layer => {
-                    let untyped = LinkRow::decode_optional(link.as_deref())?.is_some_and(|link| link.media_type.is_none());
+                    let untyped =
+                        LinkRow::decode_optional(link.as_deref())?.is_some_and(|link| link.media_type.is_none());
                     let mode = if untyped { LockMode::Exclusive } else { LockMode::Shared };
                     keys.push((link_key, mode));
                     keys.push((keys::blob(scope.registry, &named.entry.digest), LockMode::Shared));
@@ -306,11 +307,7 @@ impl Put<'_> {
         (0..self.tags.len()).map(|index| TagRow::decode_optional(value(locks, 2 + index))).collect()
     }
 
-    fn judge_tags(
-        &self,
-        repository: &RepositoryRow,
-        current: &[Option<TagRow>],
-    ) -> Result<Vec<TagChange>, PutError> {
+    fn judge_tags(&self, repository: &RepositoryRow, current: &[Option<TagRow>]) -> Result<Vec<TagChange>, PutError> {
         self.tags
             .iter()
             .zip(current)
@@ -389,7 +386,8 @@ impl Put<'_> {
         stored: Option<ManifestRow>,
         result: ManifestPut,
     ) -> Result<Decision<ManifestPut>, Stop<PutError>> {
-        let event = self.repository.event(RepositoryEvent::ManifestPut { digest: self.digest, tags: self.tags.clone() });
+        let event =
+            self.repository.event(RepositoryEvent::ManifestPut { digest: self.digest, tags: self.tags.clone() });
         let mut commit = Commit::new(locks, event, result);
         let created = stored.is_none();
         let mut row = match stored {
@@ -404,7 +402,8 @@ impl Put<'_> {
         let mut losers = BTreeMap::new();
         for (index, digest) in rows.losers.iter().enumerate() {
             let stored = ManifestRow::decode_optional(value(&commit.locks, losers_at + index))?;
-            losers.insert(*digest, stored.ok_or_else(|| StorageError::corrupt("a tag names a manifest without a row"))?);
+            losers
+                .insert(*digest, stored.ok_or_else(|| StorageError::corrupt("a tag names a manifest without a row"))?);
         }
         let mut added = 0;
         for (tag, change) in &commit.result.tags {
@@ -485,12 +484,7 @@ impl Put<'_> {
     }
 
     /// The rows that stand beside the manifest's own for as long as it is stored.
-    fn write_document(
-        &self,
-        scope: Scope,
-        rows: &Rows,
-        commit: &mut Commit<ManifestPut>,
-    ) -> Result<(), StorageError> {
+    fn write_document(&self, scope: Scope, rows: &Rows, commit: &mut Commit<ManifestPut>) -> Result<(), StorageError> {
         let batch = &mut commit.batch;
         batch.put(&keys::manifest_bytes(scope, &self.digest), self.bytes);
         let entries = self.references.iter().map(|named| named.entry.clone()).collect();
@@ -538,9 +532,8 @@ impl Named {
 /// Each (digest, role) once, in the document's order.
 fn name_once(document: &ManifestDocument) -> Vec<Named> {
     let mut seen = std::collections::BTreeSet::new();
-    let fresh = document.references.iter().filter(|reference| {
-        seen.insert((reference.descriptor.digest, reference.role))
-    });
+    let fresh =
+        document.references.iter().filter(|reference| seen.insert((reference.descriptor.digest, reference.role)));
     fresh
         .map(|reference| Named {
             entry: ReferenceEntry {

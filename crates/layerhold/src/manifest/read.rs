@@ -148,9 +148,7 @@ pub(crate) fn resolve(view: &dyn View, scope: Scope, image: &ImageId) -> Result<
     };
     match image {
         ImageId::Digest(digest) => Ok(*digest),
-        ImageId::Tag(tag) => {
-            named(tag)?.ok_or_else(|| ReadError::NotFound { reference: Reference::Tag(tag.clone()) })
-        }
+        ImageId::Tag(tag) => named(tag)?.ok_or_else(|| ReadError::NotFound { reference: Reference::Tag(tag.clone()) }),
         ImageId::Both(tag, digest) => match named(tag)? {
             Some(current) if current == *digest => Ok(current),
             // A digest that is unknown is not found, whatever the tag names: both protocols report that first.

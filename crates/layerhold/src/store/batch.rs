@@ -160,11 +160,8 @@ mod tests {
         batch.put(b"a", b"1");
         batch.delete(b"b");
         batch.put(b"", b"");
-        let expected = [
-            Write::Put { key: b"a", value: b"1" },
-            Write::Delete { key: b"b" },
-            Write::Put { key: b"", value: b"" },
-        ];
+        let expected =
+            [Write::Put { key: b"a", value: b"1" }, Write::Delete { key: b"b" }, Write::Put { key: b"", value: b"" }];
         assert_eq!(batch.iter().collect::<Vec<_>>(), expected);
         let bytes = batch.as_bytes().to_vec();
         assert_eq!(Batch::from_bytes(bytes.clone()), Some(batch));

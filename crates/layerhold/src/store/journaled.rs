@@ -111,7 +111,7 @@ impl<T: Table> Journaled<T> {
         options: JournaledOptions,
     ) -> Result<Self, StorageError> {
         let journal = Journal::create(Arc::clone(&fs), store_id, options.segment_bytes)?;
-        Ok(Self::new(fs, table, journal, 0, options))
+        Ok(Self::new(fs, table, journal, options))
     }
 
     /// Opens a store and replays what the table lost since its last flush. Only one handle may be open at a time; the
@@ -131,11 +131,10 @@ impl<T: Table> Journaled<T> {
         let applied = table.applied_sequence()?;
         let mut replay = |batch: Batch, sequence| table.apply(&[&batch], Some(sequence));
         let journal = Journal::recover(Arc::clone(&fs), store_id, options.segment_bytes, applied, &mut replay)?;
-        // What the table knew when it was opened, it knows from the medium.
-        Ok(Self::new(fs, table, journal, applied, options))
+        Ok(Self::new(fs, table, journal, options))
     }
 
-    fn new(fs: Arc<dyn FileSystem>, table: T, journal: Journal, flushed: u64, options: JournaledOptions) -> Self {
+    fn new(fs: Arc<dyn FileSystem>, table: T, journal: Journal, options: JournaledOptions) -> Self {
         let recovered = journal.durable_sequence();
         let lock_wait = Duration::from_millis(options.lock_wait_ms);
         Self {
@@ -147,7 +146,8 @@ impl<T: Table> Journaled<T> {
             turns: Turns::default(),
             recovered_sequence: recovered,
             applied_sequence: AtomicU64::new(recovered),
-            flushed_sequence: Mutex::new(flushed),
+            // Nothing is taken back before this handle has seen a flush of its own.
+            flushed_sequence: Mutex::new(0),
             poison: Mutex::new(None),
         }
     }

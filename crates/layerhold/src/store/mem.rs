@@ -234,12 +234,7 @@ impl View for MemView<'_> {
         Ok(keys.iter().map(|key| state.rows.get(*key).and_then(|row| Some(row.at(self.version)?.to_vec()))).collect())
     }
 
-    fn scan(
-        &self,
-        range: &KeyRange,
-        direction: Direction,
-        visit: Visit<'_>,
-    ) -> Result<(), StorageError> {
+    fn scan(&self, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StorageError> {
         let mut from = Bound::Included(Key::from(range.start.as_slice()));
         let mut to = Bound::Excluded(Key::from(range.end.as_slice()));
         if range.start >= range.end {

@@ -123,12 +123,7 @@ pub trait View {
     fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError>;
 
     /// Calls `visit` with each row of `range` in order until it breaks or the range ends.
-    fn scan(
-        &self,
-        range: &KeyRange,
-        direction: Direction,
-        visit: Visit<'_>,
-    ) -> Result<(), StorageError>;
+    fn scan(&self, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StorageError>;
 
     /// The value of one key.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -63,6 +63,8 @@ pub(crate) struct Committer {
     time: EngineTime,
     queue: Mutex<Queue>,
     ledger: Mutex<Ledger>,
+    /// Why nothing can be committed any more: the outcome of an earlier group is not known.
+    poisoned: OnceLock<String>,
 }
 
 #[derive(Default)]
@@ -81,7 +83,6 @@ struct Ledger {
     /// Usage rows as they are after the last group that was formed. The committer alone writes them, so a row that is
     /// remembered need not be read.
     counters: HashMap<Vec<u8>, Counter>,
-    poisoned: Option<String>,
 }
 
 /// A usage row, and how many groups in flight write it.
@@ -124,13 +125,9 @@ impl Committer {
         clock: Arc<dyn Clock>,
         time: EngineTime,
     ) -> Self {
-        let ledger = Ledger {
-            last_sequence,
-            applied_sequence: last_sequence,
-            counters: HashMap::new(),
-            poisoned: None,
-        };
-        Self { store, clock, time, queue: Mutex::default(), ledger: Mutex::new(ledger) }
+        let ledger = Ledger { last_sequence, applied_sequence: last_sequence, counters: HashMap::new() };
+        let (queue, ledger) = (Mutex::default(), Mutex::new(ledger));
+        Self { store, clock, time, queue, ledger, poisoned: OnceLock::new() }
     }
 
     /// Engine time, in milliseconds.
@@ -148,10 +145,18 @@ impl Committer {
         self.ledger.lock().applied_sequence
     }
 
+    /// An error once the outcome of a commit is not known. Until the store is opened again nobody can tell which rows
+    /// hold, so nothing beside the rows may be touched either: a file that a row in doubt speaks of must stay as it is.
+    pub(crate) fn check_certain(&self) -> Result<(), StorageError> {
+        match self.poisoned.get() {
+            Some(cause) => Err(StorageError::Poisoned { cause: cause.clone() }),
+            None => Ok(()),
+        }
+    }
+
     /// Commits and waits; the sequence of the commit, which is durable and readable when this returns.
     pub(crate) fn submit(&self, submission: Submission) -> Result<u64, Refusal> {
-        let slot =
-            Arc::new(Slot { state: Mutex::new(SlotState::Waiting(Some(submission))), changed: Condvar::new() });
+        let slot = Arc::new(Slot { state: Mutex::new(SlotState::Waiting(Some(submission))), changed: Condvar::new() });
         let lead = {
             let mut queue = self.queue.lock();
             queue.waiting.push_back(Arc::clone(&slot));
@@ -246,10 +251,9 @@ impl Committer {
         let mut touched: HashMap<Vec<u8>, UsageRow> = HashMap::new();
         for slot in slots {
             let Some(submission) = slot.take() else { continue };
-            if let Some(cause) = &ledger.poisoned {
-                let error = CommitError::Failed(StorageError::Poisoned { cause: cause.clone() });
+            if let Err(error) = self.check_certain() {
                 drop(submission);
-                slot.finish(Err(Refusal::Store(error)));
+                slot.finish(Err(Refusal::Store(CommitError::Failed(error))));
                 continue;
             }
             match self.fold(&ledger, &mut touched, &submission.deltas) {
@@ -287,12 +291,7 @@ impl Committer {
     }
 
     /// Adds one member's deltas to what the group has so far; nothing is added when one of them is refused.
-    fn fold(
-        &self,
-        ledger: &Ledger,
-        touched: &mut HashMap<Vec<u8>, UsageRow>,
-        deltas: &[Delta],
-    ) -> Result<(), Refusal> {
+    fn fold(&self, ledger: &Ledger, touched: &mut HashMap<Vec<u8>, UsageRow>, deltas: &[Delta]) -> Result<(), Refusal> {
         let failed = |error| Refusal::Store(CommitError::Failed(error));
         let mut folded = Vec::with_capacity(deltas.len());
         for delta in deltas {
@@ -345,7 +344,7 @@ impl Committer {
             Ok(()) => ledger.applied_sequence = ledger.applied_sequence.max(group.last_sequence),
             Err(_) if undone => ledger.last_sequence = group.first_sequence - 1,
             Err(error) => {
-                ledger.poisoned.get_or_insert_with(|| describe(error));
+                self.poisoned.get_or_init(|| describe(error));
             }
         }
     }
@@ -390,9 +389,7 @@ fn repeat(error: &CommitError) -> CommitError {
             path: path.clone(),
             source: std::io::Error::new(source.kind(), source.to_string()),
         },
-        StorageError::Unavailable { what, waited_ms } => {
-            StorageError::Unavailable { what, waited_ms: *waited_ms }
-        }
+        StorageError::Unavailable { what, waited_ms } => StorageError::Unavailable { what, waited_ms: *waited_ms },
         StorageError::ReadOnly { reason } => StorageError::ReadOnly { reason: reason.clone() },
         StorageError::Poisoned { cause } => StorageError::Poisoned { cause: cause.clone() },
         other => StorageError::Poisoned { cause: other.to_string() },

@@ -19,8 +19,8 @@ use std::fmt;
 pub use complete::{CompleteUpload, Completed, EmptyUpload, Expected};
 pub use errors::{AppendError, BeginError, CancelError, CompleteError, StatusError, UploadNotFound};
 pub use part::{PartAccepted, PartRange};
-pub(crate) use session::drop_session;
 pub use session::UploadStatus;
+pub(crate) use session::drop_session;
 pub use writer::UploadWriter;
 
 /// Names an upload session: 128 random bits. Printed and parsed in UUID form, lower case.

@@ -14,10 +14,10 @@ use crate::repository::{Repository, live_row};
 use crate::store::{Batch, Direction, Location, LockMode, StorageError, View};
 use crate::txn::{Commit, Decision, Stop, no_limit};
 
+use super::UploadId;
 use super::errors::{AppendError, BeginError, CancelError, StatusError, UploadNotFound};
 use super::lane::{Hashes, Lane, SharedBytes};
 use super::staging::Staged;
-use super::UploadId;
 
 /// Sessions of at most this many parts lose their part rows when they end; others later, in bounded steps.
 pub(crate) const PARTS_AT_ONCE: usize = 8;
@@ -69,10 +69,8 @@ impl Repository {
         let id = UploadId(inner.txn.random());
         let repository_key = keys::repository(scope);
         let upload_key = keys::upload(&id.0);
-        let locks = inner
-            .txn
-            .store
-            .lock_and_get(&[(&repository_key, LockMode::Shared), (&upload_key, LockMode::Exclusive)])?;
+        let locks =
+            inner.txn.store.lock_and_get(&[(&repository_key, LockMode::Shared), (&upload_key, LockMode::Exclusive)])?;
         if live_row(value(&locks, 0))?.is_none() {
             return Err(self.not_found().into());
         }
@@ -118,8 +116,8 @@ impl Repository {
             let scope = self.find_or_refuse(attempt)?;
             let repository_key = keys::repository(scope);
             let upload_key = keys::upload(&id.0);
-            let locks = attempt
-                .lock(&[(&repository_key, attempt.repository_mode()), (&upload_key, LockMode::Exclusive)])?;
+            let locks =
+                attempt.lock(&[(&repository_key, attempt.repository_mode()), (&upload_key, LockMode::Exclusive)])?;
             live_row(value(&locks, 0))?.ok_or(Stop::Again)?;
             let row = UploadRow::decode_optional(value(&locks, 1))?
                 .filter(|row| row.belongs_to(scope, &call.principal) && row.expires_ms > attempt.now_ms())
@@ -186,8 +184,8 @@ impl Repository {
         inner.txn.run(call, &mut arguments, no_limit, |attempt| {
             let repository_key = keys::repository(row.scope);
             let upload_key = keys::upload(&id.0);
-            let locks = attempt
-                .lock(&[(&repository_key, attempt.repository_mode()), (&upload_key, LockMode::Exclusive)])?;
+            let locks =
+                attempt.lock(&[(&repository_key, attempt.repository_mode()), (&upload_key, LockMode::Exclusive)])?;
             if live_row(value(&locks, 0))?.is_none() {
                 return Err(Stop::Refused(self.not_found().into()));
             }

@@ -75,8 +75,11 @@ impl Writers {
         }
         let idle = |entry: &Entry| if let Entry::Idle(_, used) = entry { Some(*used) } else { None };
         if entries.sessions.len() > IDLE_MAX
-            && let Some((oldest, _)) =
-                entries.sessions.iter().filter_map(|(id, entry)| Some((*id, idle(entry)?))).min_by_key(|(_, used)| *used)
+            && let Some((oldest, _)) = entries
+                .sessions
+                .iter()
+                .filter_map(|(id, entry)| Some((*id, idle(entry)?)))
+                .min_by_key(|(_, used)| *used)
         {
             entries.sessions.remove(&oldest);
         }
