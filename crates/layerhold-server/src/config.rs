@@ -143,11 +143,11 @@ pub struct Settings {
     #[arg(long, env = "LAYERHOLD_PUBLIC_ALIAS", value_name = "ALIAS")]
     pub public_alias: Option<String>,
 
-    /// How clients reach --listen: goes into repository URIs and download URLs [default: http://<listen>]
+    /// How clients reach --listen: goes into repository URIs and download URLs [default: http:// and the address of --listen]
     #[arg(long, env = "LAYERHOLD_EXTERNAL_URL", value_name = "URL")]
     pub external_url: Option<String>,
 
-    /// The same for the public registry [default: http://<public-listen>, else --external-url]
+    /// The same for the public registry [default: http:// and the address of --public-listen, else as --external-url]
     #[arg(long, env = "LAYERHOLD_PUBLIC_EXTERNAL_URL", value_name = "URL")]
     pub public_external_url: Option<String>,
 

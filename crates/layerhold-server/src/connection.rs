@@ -162,7 +162,13 @@ impl Write for Watched {
 pub struct Watcher {
     patience: Patience,
     clock: Arc<AtomicU32>,
-    watched: Arc<Mutex<Vec<(Arc<Pulse>, AbortHandle)>>>,
+    watched: Arc<Mutex<Vec<Connection>>>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    pulse: Arc<Pulse>,
+    task: AbortHandle,
 }
 
 impl Watcher {
@@ -185,13 +191,13 @@ impl Watcher {
 
     /// Takes a running connection under watch.
     pub fn watch(&self, pulse: Arc<Pulse>, task: AbortHandle) {
-        self.watched.lock().push((pulse, task));
+        self.watched.lock().push(Connection { pulse, task });
     }
 
     /// Ends every connection that is still there.
     pub fn end_all(&self) {
-        for (_, task) in self.watched.lock().drain(..) {
-            task.abort();
+        for connection in self.watched.lock().drain(..) {
+            connection.task.abort();
         }
     }
 
@@ -202,7 +208,7 @@ impl Watcher {
         loop {
             ticks.tick().await;
             self.clock.fetch_add(1, Ordering::Relaxed);
-            self.watched.lock().retain(|(pulse, task)| {
+            self.watched.lock().retain(|Connection { pulse, task }| {
                 if task.is_finished() {
                     return false;
                 }
