@@ -1,5 +1,6 @@
 //! Reading a blob: every byte is checked against what was pushed before anybody sees it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -16,6 +17,10 @@ use super::open::Pinned;
 
 /// How often a reader whose location was given up meanwhile looks for the new one.
 const LOOKS_MAX: u32 = 8;
+
+/// Runs of chaining values that an open blob keeps, so that readers of several places need not fetch theirs again and
+/// again. One of the default lengths is 32 KiB and covers 64 MiB.
+const RUNS_KEPT: usize = 8;
 
 /// An open blob. Cheap to clone; reads are positioned, so any number of threads may share one.
 ///
@@ -43,8 +48,8 @@ struct FileSource {
     location: Location,
     group_len: GroupLen,
     root: [u8; 32],
-    /// The run of chaining values that was used last.
-    run: Mutex<Arc<Run>>,
+    /// The runs of chaining values that were used last, the last one first.
+    runs: Mutex<VecDeque<Arc<Run>>>,
     _pin: Pinned,
 }
 
@@ -129,7 +134,7 @@ fn open_file(inner: &Inner, key: &[u8], row: &BlobRow, location: Location) -> Op
         return None;
     }
     Some(opened.map(|file| {
-        Source::File(FileSource { file, location, group_len, root: row.root, run: Mutex::default(), _pin: pin })
+        Source::File(FileSource { file, location, group_len, root: row.root, runs: Mutex::default(), _pin: pin })
     }))
 }
 
@@ -214,14 +219,13 @@ impl BlobReader {
 
     fn verify(&self, file: &FileSource, first_group: u64, bytes: &[u8]) -> Result<(), ReadFault> {
         let only = file.group_len.group_count(self.shared.size) == 1;
-        let mut run = Arc::clone(&file.run.lock());
+        let mut run = Arc::<Run>::default();
         for (group, bytes) in (first_group..).zip(bytes.chunks(file.group_len.as_usize())) {
             let expected = if only {
                 file.root
             } else {
                 if run.value(group).is_none() {
-                    run = Arc::new(self.load_run(file, group)?);
-                    *file.run.lock() = Arc::clone(&run);
+                    run = self.run_of(file, group)?;
                 }
                 run.value(group).ok_or_else(|| self.damaged(group * file.group_len.as_u64()))?
             };
@@ -230,6 +234,24 @@ impl BlobReader {
             }
         }
         Ok(())
+    }
+
+    /// The run with a group's chaining value, fetched unless it was used lately.
+    fn run_of(&self, file: &FileSource, group: u64) -> Result<Arc<Run>, ReadFault> {
+        let recent = |runs: &mut VecDeque<Arc<Run>>| {
+            let at = runs.iter().position(|run| run.value(group).is_some())?;
+            let run = runs.remove(at)?;
+            runs.push_front(Arc::clone(&run));
+            Some(run)
+        };
+        if let Some(run) = recent(&mut file.runs.lock()) {
+            return Ok(run);
+        }
+        let run = Arc::new(self.load_run(file, group)?);
+        let mut runs = file.runs.lock();
+        runs.push_front(Arc::clone(&run));
+        runs.truncate(RUNS_KEPT);
+        Ok(run)
     }
 
     /// The row that holds a group's chaining value: the last one that begins at the group or before.

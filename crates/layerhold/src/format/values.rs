@@ -149,6 +149,20 @@ pub struct RepositorySettings {
     pub attributes: BTreeMap<String, Vec<u8>>,
 }
 
+impl RepositorySettings {
+    /// As they stand in a repository's row; also what tells one use of an operation id from another.
+    pub(crate) fn encode(&self, encoder: &mut Encoder) {
+        encoder.u8(self.tag_mutability.mode().code());
+        encoder.list(self.tag_mutability.filters().iter(), |e, filter| {
+            e.str(filter.as_str());
+        });
+        encoder.bool(self.sparse_images);
+        encoder.list(self.attributes.iter(), |e, (name, value)| {
+            e.str(name).bytes(value);
+        });
+    }
+}
+
 /// A repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepositoryRow {
@@ -170,15 +184,7 @@ impl Row for RepositoryRow {
         encoder.option(self.dead_since_ms, |e, at| {
             e.u64(at);
         });
-        let mutability = &self.settings.tag_mutability;
-        encoder.u8(mutability.mode().code());
-        encoder.list(mutability.filters().iter(), |e, filter| {
-            e.str(filter.as_str());
-        });
-        encoder.bool(self.settings.sparse_images);
-        encoder.list(self.settings.attributes.iter(), |e, (name, value)| {
-            e.str(name).bytes(value);
-        });
+        self.settings.encode(encoder);
     }
 
     fn decode_fields(decoder: &mut Decoder<'_>) -> Result<Self, StorageError> {
@@ -667,9 +673,7 @@ impl GroupsRow {
     pub fn encode(&self, location: Location, first_group: u32) -> Vec<u8> {
         let mut encoder = Encoder::bare();
         encoder.u32(Self::checksum(&self.0, location, first_group));
-        self.0.iter().for_each(|value| {
-            encoder.raw(value);
-        });
+        encoder.raw(self.0.as_flattened());
         encoder.finish()
     }
 
@@ -688,7 +692,7 @@ impl GroupsRow {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&location.0);
         hasher.update(&first_group.to_be_bytes());
-        values.iter().for_each(|value| hasher.update(value));
+        hasher.update(values.as_flattened());
         hasher.finalize()
     }
 }
