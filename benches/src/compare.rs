@@ -123,7 +123,9 @@ fn line(row: &Row, rounds: &[Round]) -> String {
     let all = |side: fn(&Round) -> Took| rounds.iter().map(side).fold(Took::default(), Took::and);
     let (ours, yardstick) = (all(|round| round.ours), all(|round| round.yardstick));
     let (mine, theirs) = (ours.cores(), yardstick.cores());
-    let _ = write!(line, " | limit: {} (cores busy: ours {mine:.2}, yardstick {theirs:.2})", yardstick.limit());
+    let _ = write!(line, " | limit: {} (cores busy: ours {mine:.2}, yardstick {theirs:.2}", yardstick.limit());
+    // What other programs take from the cores does not show in this one.
+    let _ = write!(line, "; processor time {:.2} x)", ours.processor.as_secs_f64() / yardstick.processor.as_secs_f64());
     line
 }
 
