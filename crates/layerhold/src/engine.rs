@@ -320,12 +320,23 @@ pub(crate) fn collect<T>(
     limit: usize,
     mut read: impl FnMut(&[u8], &[u8]) -> Result<T, StorageError>,
 ) -> Result<Vec<T>, StorageError> {
+    collect_some(view, range, direction, limit, |key, value| read(key, value).map(Some))
+}
+
+/// The same without the rows of which `read` makes nothing.
+pub(crate) fn collect_some<T>(
+    view: &dyn View,
+    range: &KeyRange,
+    direction: Direction,
+    limit: usize,
+    mut read: impl FnMut(&[u8], &[u8]) -> Result<Option<T>, StorageError>,
+) -> Result<Vec<T>, StorageError> {
     let mut items = Vec::new();
     let mut failed = None;
     if limit > 0 {
         view.scan(range, direction, &mut |key, value| match read(key, value) {
             Ok(item) => {
-                items.push(item);
+                items.extend(item);
                 if items.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             }
             Err(error) => {

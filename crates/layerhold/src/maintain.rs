@@ -2,13 +2,14 @@
 
 use std::ops::ControlFlow;
 
+use crate::blob::open::Retired;
 use crate::call::Call;
 use crate::change::{ChangeRow, Event};
-use crate::engine::{Engine, Inner, collect, value};
+use crate::engine::{Engine, Inner, collect, collect_some, value};
 use crate::error::Failure;
 use crate::format::codec::Encoder;
 use crate::format::keys;
-use crate::format::values::{LowWaterRow, RepositoryRow, Row, Staging, UploadRow};
+use crate::format::values::{LowWaterRow, RepositoryRow, Row, UploadRow};
 use crate::store::{Batch, Direction, LockMode, StorageError, View};
 use crate::txn::{Commit, Decision, Stop, no_limit};
 use crate::upload::{UploadId, drop_session};
@@ -42,10 +43,14 @@ impl Engine {
         inner.check_writable()?;
         inner.txn.store.maintain()?;
         let mut done = Maintained::default();
-        inner.expire_uploads(&mut done)?;
-        inner.remove_files(&mut done)?;
-        inner.sweep_parts(&mut done)?;
-        inner.trim_logs(&mut done)?;
+        // One kind of work that fails must not keep the others from being done.
+        let steps = [
+            inner.expire_uploads(&mut done),
+            inner.remove_files(&mut done),
+            inner.sweep_parts(&mut done),
+            inner.trim_logs(&mut done).map_err(Failure::from),
+        ];
+        steps.into_iter().collect::<Result<(), Failure>>()?;
         Ok(done)
     }
 }
@@ -60,10 +65,10 @@ impl Inner {
             })?
         };
         done.more |= due.len() == STEP;
-        for (expires_ms, id) in due {
+        each(due, |(expires_ms, id)| {
             done.uploads_expired += usize::from(self.expire_upload(UploadId(id), expires_ms)?);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn expire_upload(&self, id: UploadId, expires_ms: u64) -> Result<bool, Failure> {
@@ -91,41 +96,48 @@ impl Inner {
             let event = Event::UploadExpired { repository, upload: id };
             let mut commit = Commit::new(locks, event, true);
             drop_session(attempt.view()?.as_ref(), &mut commit.batch, &id, &row)?;
-            if row.staging == Staging::File {
+            // Also where the row knows of no file: bytes that no commit spoke of may be in one.
                 commit.batch.put(&keys::removal(row.location), &[]);
-            }
             location = Some(row.location);
             Ok::<Decision<bool>, Stop<Failure>>(commit.decided())
         })?;
+        self.writers.forget(id);
         if let Some(location) = location {
             self.retire(location);
         }
         Ok(expired)
     }
 
-    fn remove_files(&self, done: &mut Maintained) -> Result<(), StorageError> {
+    fn remove_files(&self, done: &mut Maintained) -> Result<(), Failure> {
         let locations = {
             let view = self.txn.store.view()?;
-            collect(view.as_ref(), &keys::removals(), Direction::Forward, STEP, |key, _| {
-                keys::location_of(key).ok_or_else(|| StorageError::corrupt("removal row: malformed key"))
+            // Those that are read now are passed over, so that they keep nobody behind them waiting.
+            collect_some(view.as_ref(), &keys::removals(), Direction::Forward, STEP, |key, _| {
+                let location = keys::location_of(key);
+                let location = location.ok_or_else(|| StorageError::corrupt("removal row: malformed key"))?;
+                Ok(Some(location).filter(|location| !self.open_blobs.is_read(*location)))
             })?
         };
-        for location in locations {
-            let removed = self.try_retire(location)?;
-            done.files_removed += usize::from(removed);
-            done.more |= !removed;
-        }
-        Ok(())
+        done.more |= locations.len() == STEP;
+        each(locations, |location| {
+            match self.try_retire(location)? {
+                Retired::Gone => done.files_removed += 1,
+                Retired::Partly => done.more = true,
+                Retired::Read => {}
+            }
+            Ok(())
+        })
     }
 
-    fn sweep_parts(&self, done: &mut Maintained) -> Result<(), StorageError> {
+    fn sweep_parts(&self, done: &mut Maintained) -> Result<(), Failure> {
         let ids = {
             let view = self.txn.store.view()?;
             collect(view.as_ref(), &keys::upload_sweeps(), Direction::Forward, STEP, |key, _| {
                 keys::upload_id_of(key).ok_or_else(|| StorageError::corrupt("upload sweep row: malformed key"))
             })?
         };
-        for id in ids {
+        done.more |= ids.len() == STEP;
+        each(ids, |id| {
             let upload_key = keys::upload(&id);
             let locks = self.txn.store.lock_and_get(&[(&upload_key, LockMode::Exclusive)])?;
             let parts = {
@@ -137,11 +149,12 @@ impl Inner {
             parts.iter().for_each(|key| batch.delete(key));
             if parts.len() < TRIM_STEP {
                 batch.delete(&keys::upload_sweep(&id));
+            } else {
+                done.more = true;
             }
             done.part_rows_removed += parts.len();
-            self.txn.committer.submit_relaxed(locks, batch)?;
-        }
-        Ok(())
+            Ok(self.txn.committer.submit_relaxed(locks, batch)?)
+        })
     }
 
     /// Drops changes and operation ids that are older than they are kept, from the oldest on.
@@ -169,10 +182,16 @@ impl Inner {
         drop(view);
         if !batch.is_empty() {
             batch.put(&low_water_key, &low.encode());
-            done.more |= batch.len() > TRIM_STEP;
+            done.more |= done.operations_trimmed.max(done.changes_trimmed) == TRIM_STEP;
         }
         self.txn.committer.submit_relaxed(locks, batch)
     }
+}
+
+/// Does `work` for every item, whatever becomes of one of them; the first failure is told.
+fn each<T>(items: Vec<T>, work: impl FnMut(T) -> Result<(), Failure>) -> Result<(), Failure> {
+    let outcomes: Vec<_> = items.into_iter().map(work).collect();
+    outcomes.into_iter().collect()
 }
 
 /// Calls `visit` with the changes after `low` that are older than `until_ms`, a bounded number of them.

@@ -1,9 +1,11 @@
 //! What the engine does when the medium fails below it, and what it leaves behind when callers go away.
 
 use layerhold::{
-    Algorithm, Call, CompleteUpload, Digest, ErrorKind, Expected, Repository, RepositoryName, RepositorySettings,
+    Algorithm, Call, CompleteUpload, Digest, ErrorKind, Expected, PartRange, Repository, RepositoryName,
+    RepositorySettings,
 };
 use layerhold_testkit::engine::{self, TestEngine};
+use layerhold_testkit::fs::damage;
 
 /// Long enough to be staged in a file.
 const LEN: usize = 40_000;
@@ -50,4 +52,92 @@ fn a_completion_of_unknown_outcome_is_not_tried_on_its_file_again() {
     let after = repository(&test);
     assert!(after.upload_status(&id, &call).is_err(), "the group was in the journal after all");
     assert_eq!(read(&after, &digest), content());
+}
+
+/// How many files of blobs there are, staged ones included.
+fn blob_files(test: &TestEngine) -> usize {
+    let files = damage::files(test.fs().unwrap()).unwrap();
+    files.iter().filter(|path| path.starts_with("blobs")).count()
+}
+
+#[test]
+fn bytes_that_no_commit_spoke_of_leave_no_file() {
+    let mut test = engine::memory();
+    let call = Call::anonymous();
+    let app = repository(&test);
+    let begin = || app.begin_upload(Algorithm::Sha256, &call).unwrap();
+    let wrong = Expected::Digest(Digest::sha256(b"other bytes"));
+
+    let mut writer = app.upload_writer(&begin(), None, &call).unwrap();
+    writer.write(&content()).unwrap();
+    assert_eq!(blob_files(&test), 1);
+    drop(writer);
+    assert_eq!(blob_files(&test), 0, "the client went away");
+
+    let mut writer = app.upload_writer(&begin(), None, &call).unwrap();
+    writer.write(&content()).unwrap();
+    writer.complete(&CompleteUpload::expecting(wrong.clone())).unwrap_err();
+    assert_eq!(blob_files(&test), 0, "the digest was wrong");
+
+    app.put_blob(&content(), &wrong, &call).unwrap_err();
+    assert_eq!(blob_files(&test), 0, "the digest was wrong in one step");
+
+    // The process ends between the file and the commit that would have spoken of it.
+    let id = begin();
+    app.append_part(&id, PartRange { first_byte: 0, len: 10 }, vec![1; 10], &call).unwrap();
+    let mut writer = app.upload_writer(&id, None, &call).unwrap();
+    writer.write(&content()).unwrap();
+    std::mem::forget(writer);
+    test.kill().unwrap();
+    assert_eq!(blob_files(&test), 1);
+    repository(&test).cancel_upload(&id, &call).unwrap();
+    assert_eq!(blob_files(&test), 0, "the session was cancelled");
+}
+
+#[test]
+fn a_full_disk_ends_no_session_and_stops_no_writing() {
+    let test = engine::memory();
+    let call = Call::anonymous();
+    let app = repository(&test);
+    let id = app.begin_upload(Algorithm::Sha256, &call).unwrap();
+    app.append_part(&id, PartRange { first_byte: 0, len: LEN as u64 }, content(), &call).unwrap();
+    let complete = CompleteUpload::expecting(Expected::Computed);
+    // No room for the footer.
+    test.fs().unwrap().set_capacity(0);
+    for _ in 0..4 {
+        assert_eq!(app.complete_upload(&id, &complete, &call).unwrap_err().kind(), ErrorKind::NoSpace);
+    }
+    test.fs().unwrap().set_capacity(u64::MAX);
+    let completed = app.complete_upload(&id, &complete, &call).unwrap();
+    assert_eq!(read(&app, &completed.digest), content());
+}
+
+#[test]
+fn a_writer_that_is_older_than_the_closing_commits_nothing() {
+    let test = engine::memory();
+    let call = Call::anonymous();
+    let app = repository(&test);
+    let id = app.begin_upload(Algorithm::Sha256, &call).unwrap();
+    let mut writer = app.upload_writer(&id, None, &call).unwrap();
+    writer.write(&content()).unwrap();
+    test.engine().close().unwrap();
+    assert_eq!(writer.commit().unwrap_err().kind(), ErrorKind::Closed);
+    let error = writer.complete(&CompleteUpload::expecting(Expected::Computed)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_replaced_blob_goes_when_its_last_reader_does_and_keeps_nobody_waiting() {
+    let test = engine::memory();
+    let call = Call::anonymous();
+    let app = repository(&test);
+    let digest = app.put_blob(&content(), &Expected::Computed, &call).unwrap().digest;
+    let reader = app.blob(&digest).unwrap();
+    app.put_blob(&content(), &Expected::Computed, &call).unwrap();
+    let done = test.engine().maintain().unwrap();
+    assert_eq!((done.files_removed, done.more, blob_files(&test)), (0, false, 2), "{done:?}");
+    drop(reader);
+    let done = test.engine().maintain().unwrap();
+    assert_eq!((done.files_removed, done.more, blob_files(&test)), (1, false, 1), "{done:?}");
+    assert_eq!(read(&app, &digest), content());
 }

@@ -25,6 +25,17 @@ pub(crate) struct Pinned {
     location: Location,
 }
 
+/// What became of a location that was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retired {
+    /// Nothing of it is left.
+    Gone,
+    /// Its file is gone, and so many of its chaining values as one step takes away.
+    Partly,
+    /// Somebody reads it.
+    Read,
+}
+
 impl OpenBlobs {
     /// Pins a location. Whoever pins must look at the blob's row again afterwards: the location may have been given up
     /// a moment before.
@@ -33,7 +44,7 @@ impl OpenBlobs {
         Pinned { readers: Arc::clone(&self.readers), location }
     }
 
-    fn is_read(&self, location: Location) -> bool {
+    pub(crate) fn is_read(&self, location: Location) -> bool {
         self.readers.lock().contains_key(&location)
     }
 }
@@ -57,16 +68,15 @@ impl Inner {
         drop(self.try_retire(location));
     }
 
-    /// Removes the file, then its chaining values, then the tombstone. `false` where a reader or the bound on one step
-    /// leaves something for later.
-    pub(crate) fn try_retire(&self, location: Location) -> Result<bool, StorageError> {
+    /// Removes the file, then its chaining values, then the tombstone.
+    pub(crate) fn try_retire(&self, location: Location) -> Result<Retired, StorageError> {
         if self.open_blobs.is_read(location) {
-            return Ok(false);
+            return Ok(Retired::Read);
         }
         let removal_key = keys::removal(location);
         let locks = self.txn.store.lock_and_get(&[(&removal_key, LockMode::Exclusive)])?;
         if locks.values().first().is_none_or(Option::is_none) {
-            return Ok(true);
+            return Ok(Retired::Gone);
         }
         self.blobs.delete(location)?;
         let view = self.txn.store.view()?;
@@ -80,6 +90,6 @@ impl Inner {
             batch.delete(&removal_key);
         }
         self.txn.committer.submit_relaxed(locks, batch)?;
-        Ok(whole)
+        Ok(if whole { Retired::Gone } else { Retired::Partly })
     }
 }

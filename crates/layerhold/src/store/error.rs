@@ -112,6 +112,15 @@ impl StorageError {
         }
     }
 
+    /// Whether a sync failed: what it was to cover may be lost, and no later sync could tell. Stores report one under an
+    /// operation that begins with `sync`.
+    pub fn is_failed_sync(&self) -> bool {
+        match self {
+            Self::Io { operation, .. } | Self::NoSpace { operation, .. } => operation.starts_with("sync"),
+            _ => false,
+        }
+    }
+
     /// Damage, in words.
     pub fn corrupt(what: impl Into<String>) -> Self {
         Self::Corrupt { what: what.into() }

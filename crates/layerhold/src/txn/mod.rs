@@ -184,7 +184,7 @@ impl Transactor {
         T: Outcome,
         E: From<Failure>,
     {
-        let arguments = *blake3::hash(&arguments.finish()).as_bytes();
+        let arguments = hash(arguments);
         for number in 0..ATTEMPTS_MAX {
             let attempt = Attempt {
                 store: self.store.as_ref(),
@@ -198,10 +198,7 @@ impl Transactor {
                 Ok(Decision::Unchanged(result)) => return Ok(result),
                 Ok(Decision::Commit(commit)) => *commit,
                 Err(Stop::Again) => continue,
-                Err(Stop::Replay(result)) => {
-                    let mut decoder = Decoder::bare(&result, "operation result");
-                    return T::decode(&mut decoder).map_err(|error| Failure::Storage(error).into());
-                }
+                Err(Stop::Replay(result)) => return Ok(decode_outcome(&result)?),
                 Err(Stop::Reused(operation_id)) => return Err(Failure::OperationIdReused { operation_id }.into()),
                 Err(Stop::Refused(error)) => return Err(error),
                 Err(Stop::Storage(error)) => return Err(Failure::Storage(error).into()),
@@ -236,12 +233,34 @@ impl Transactor {
         Err(Failure::Contended { attempts: ATTEMPTS_MAX }.into())
     }
 
+    /// The outcome of an earlier call under the same operation id, for operations that begin with something that cannot
+    /// be found or done twice. Waits for one that is under way.
+    pub(crate) fn replayed<T: Outcome>(&self, call: &Call, arguments: &mut Encoder) -> Result<Option<T>, Failure> {
+        let Some(operation_id) = call.operation_id else { return Ok(None) };
+        let key = keys::operation(&operation_id.0);
+        let locks = self.store.lock_and_get(&[(&key, LockMode::Shared)])?;
+        match OperationRow::decode_optional(locks.values().first().and_then(Option::as_deref))? {
+            None => Ok(None),
+            Some(row) if row.arguments == hash(arguments) => decode_outcome(&row.result).map(Some),
+            Some(_) => Err(Failure::OperationIdReused { operation_id }),
+        }
+    }
+
     /// 128 bits that nobody can guess.
     pub(crate) fn random(&self) -> [u8; 16] {
         let mut bytes = [0; 16];
         self.entropy.fill(&mut bytes);
         bytes
     }
+}
+
+/// What tells one use of an operation id from another.
+fn hash(arguments: &mut Encoder) -> [u8; 32] {
+    *blake3::hash(&arguments.finish()).as_bytes()
+}
+
+fn decode_outcome<T: Outcome>(result: &[u8]) -> Result<T, Failure> {
+    Ok(T::decode(&mut Decoder::bare(result, "operation result"))?)
 }
 
 /// No counter of the operation has a limit.

@@ -88,77 +88,68 @@ impl Repository {
         complete: &CompleteUpload,
         call: &Call,
     ) -> Result<Completed, CompleteError> {
-        if let Some(completed) = self.completed_before(id, complete, call)? {
-            return Ok(completed);
+        match self.upload_writer(id, None, call) {
+            Ok(writer) => writer.complete(complete),
+            // The session may be gone because this very call was carried out before.
+            Err(error) => {
+                let before = self.inner().txn.replayed(call, &mut self.completion_arguments(id, complete))?;
+                before.ok_or_else(|| error.into())
+            }
         }
-        self.upload_writer(id, None, call)?.complete(complete)
     }
 
-    /// Stores `bytes` as a blob in one step.
+    /// Stores `bytes` as a blob in one step. Durable when it returns; nothing is left behind where it fails.
     pub fn put_blob(&self, bytes: &[u8], expected: &Expected, call: &Call) -> Result<Completed, CompleteError> {
+        let arguments = || {
+            let mut arguments = self.arguments("put blob");
+            // Asked for only where an id may be used twice: it costs a pass over the bytes.
+            let bytes = call.operation_id.map_or([0; 32], |_| *blake3::hash(bytes).as_bytes());
+            encode_expected(arguments.raw(&bytes), expected);
+            arguments
+        };
+        if let Some(completed) = self.inner().txn.replayed(call, &mut arguments())? {
+            return Ok(completed);
+        }
         let algorithm = match expected {
             Expected::Digest(digest) => digest.algorithm(),
             Expected::Computed | Expected::AnyOf(_) => Algorithm::Sha256,
         };
         let id = self.begin_upload(algorithm, call)?;
-        let mut writer = self.upload_writer(&id, Some(0), call)?;
-        writer.write(bytes)?;
-        writer.complete(&CompleteUpload::expecting(expected.clone()))
-    }
-
-    /// The outcome of an earlier call under the same operation id, whose session is gone since.
-    fn completed_before(
-        &self,
-        id: &UploadId,
-        complete: &CompleteUpload,
-        call: &Call,
-    ) -> Result<Option<Completed>, CompleteError> {
-        if call.operation_id.is_none() {
-            return Ok(None);
+        let put = self.upload_writer(&id, Some(0), call).map_err(CompleteError::from).and_then(|mut writer| {
+            writer.write(bytes)?;
+            writer.complete_as(&CompleteUpload::expecting(expected.clone()), arguments())
+        });
+        // Under an id, another call of the same may have been faster, and then this session is still there.
+        if put.is_err() || call.operation_id.is_some() {
+            drop(self.cancel_upload(&id, &Call::by(call.principal.clone())));
         }
-        let mut arguments = self.completion_arguments(id, complete);
-        let replayed = self.inner().txn.run(call, &mut arguments, no_limit, |attempt| {
-            attempt.lock::<CompleteError>(&[])?;
-            Ok::<Decision<Option<Completed>>, Stop<CompleteError>>(Decision::Unchanged(None))
-        })?;
-        Ok(replayed)
+        put
     }
 
-    fn completion_arguments(&self, id: &UploadId, complete: &CompleteUpload) -> Encoder {
+    pub(crate) fn completion_arguments(&self, id: &UploadId, complete: &CompleteUpload) -> Encoder {
         let mut arguments = self.arguments("complete upload");
-        arguments.raw(&id.0);
-        match &complete.expected {
-            Expected::Computed => arguments.u8(0),
-            Expected::Digest(digest) => arguments.u8(1).digest(digest),
-            Expected::AnyOf(digests) => arguments.u8(2).list(digests.iter(), |e, digest| {
-                e.digest(digest);
-            }),
-        };
+        encode_expected(arguments.raw(&id.0), &complete.expected);
         arguments
     }
 
-    /// Completes a session whose writer the caller is. Gives the session back where it goes on.
+    /// Completes a session whose writer the caller is, as one commit under `arguments`.
     pub(crate) fn complete_session(
         &self,
         id: &UploadId,
-        mut live: Box<Live>,
+        live: &mut Live,
         complete: &CompleteUpload,
+        arguments: Encoder,
         call: &Call,
-    ) -> (Option<Box<Live>>, Result<Completed, CompleteError>) {
-        if let Err(error) = check_shape(id, &live, complete) {
-            return (Some(live), Err(error));
-        }
-        let digest = match self.judge_digest(&mut live, &complete.expected) {
-            Ok(digest) => digest,
-            Err(error) => {
-                if matches!(error, CompleteError::DigestMismatch { .. }) {
-                    // A session with the wrong bytes can never complete; its end is not this call's news.
-                    drop(self.end_session(id, &Call::by(call.principal.clone())));
-                }
-                return (None, Err(error));
+    ) -> Result<Completed, CompleteError> {
+        self.inner().check_writable()?;
+        check_shape(id, live, complete)?;
+        let digest = self.judge_digest(live, &complete.expected).inspect_err(|error| {
+            if matches!(error, CompleteError::DigestMismatch { .. }) {
+                // A session with the wrong bytes can never complete; its end is not this call's news.
+                drop(self.end_session(id, &Call::by(call.principal.clone())));
             }
-        };
-        (None, self.publish(id, &mut live, digest, complete, call))
+        })?;
+        self.publish(id, live, digest, arguments, call)
     }
 
     fn judge_digest(&self, live: &mut Live, expected: &Expected) -> Result<Digest, CompleteError> {
@@ -185,7 +176,7 @@ impl Repository {
         id: &UploadId,
         live: &mut Live,
         digest: Digest,
-        complete: &CompleteUpload,
+        mut arguments: Encoder,
         call: &Call,
     ) -> Result<Completed, CompleteError> {
         let inner = self.inner();
@@ -198,15 +189,13 @@ impl Repository {
             Staged::File(file) => {
                 let footer = Footer { digest, size, group_len, root: fingerprint.root };
                 if let Err(error) = file.publish(size, &footer.encode()) {
-                    inner.note_failed_sync();
-                    drop(self.end_session(id, &Call::by(call.principal.clone())));
+                    self.give_up_file(id, &error, call);
                     return Err(error.into());
                 }
                 Placement::File(location)
             }
         };
         let before = live.row.clone();
-        let mut arguments = self.completion_arguments(id, complete);
         let mut replaced = None;
         let scope = before.scope;
         let completed = inner.txn.run(call, &mut arguments, no_limit, |attempt| {
@@ -295,15 +284,12 @@ fn check_shape(id: &UploadId, live: &Live, complete: &CompleteUpload) -> Result<
     }
 }
 
-impl Outcome for Option<Completed> {
-    fn encode(&self, encoder: &mut Encoder) {
-        if let Some(completed) = self {
-            completed.encode(encoder);
-        }
-    }
-
-    /// Only a completed upload is ever recorded.
-    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, StorageError> {
-        Completed::decode(decoder).map(Some)
-    }
+fn encode_expected(encoder: &mut Encoder, expected: &Expected) {
+    match expected {
+        Expected::Computed => encoder.u8(0),
+        Expected::Digest(digest) => encoder.u8(1).digest(digest),
+        Expected::AnyOf(digests) => encoder.u8(2).list(digests.iter(), |e, digest| {
+            e.digest(digest);
+        }),
+    };
 }

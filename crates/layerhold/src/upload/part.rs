@@ -1,9 +1,12 @@
 //! Parts with an explicit range, each durable when it is acknowledged.
 
 use crate::call::Call;
+use crate::format::codec::{Decoder, Encoder};
 use crate::format::keys;
 use crate::format::values::{Row, UploadPartRow};
 use crate::repository::Repository;
+use crate::store::StorageError;
+use crate::txn::Outcome;
 
 use super::UploadId;
 use super::errors::AppendError;
@@ -27,6 +30,16 @@ pub struct PartAccepted {
     pub part: u32,
 }
 
+impl Outcome for PartAccepted {
+    fn encode(&self, encoder: &mut Encoder) {
+        encoder.u64(self.durable_offset).u32(self.part);
+    }
+
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, StorageError> {
+        Ok(Self { durable_offset: decoder.u64()?, part: decoder.u32()? })
+    }
+}
+
 impl Repository {
     /// Appends one part to a session. Durable when it returns; whatever it answers instead, the session is as it was.
     ///
@@ -41,12 +54,23 @@ impl Repository {
         let bytes = share(bytes);
         let slice = bytes.as_ref().as_ref();
         let received = slice.len() as u64;
+        let row = UploadPartRow { len: received, checksum: crc32fast::hash(slice) };
+        let part = PartRecord { first_byte: range.first_byte, row };
         let limits = &self.registry.limits;
         let mut writer = match self.upload_writer(id, Some(range.first_byte), call) {
-            Err(AppendError::OutOfOrder { first_byte, durable_offset }) => {
-                return Err(self.replayed_or_out_of_order(id, first_byte, slice, durable_offset)?);
+            Ok(writer) => writer,
+            Err(error) => {
+                // The session may have moved on, or be gone, because this very call was carried out before.
+                if let Some(accepted) = self.inner().txn.replayed(call, &mut self.part_arguments(id, &part))? {
+                    return Ok(accepted);
+                }
+                return Err(match error {
+                    AppendError::OutOfOrder { durable_offset, .. } => {
+                        self.replayed_or_out_of_order(id, &part, durable_offset)?
+                    }
+                    error => error,
+                });
             }
-            writer => writer?,
         };
         if received != range.len {
             return Err(AppendError::LengthMismatch { declared: range.len, received });
@@ -54,34 +78,35 @@ impl Repository {
         if received == 0 {
             return Err(AppendError::Empty);
         }
-        let part = self.upload_status(id, call)?.parts + 1;
-        if part > limits.upload_parts {
+        if self.upload_status(id, call)?.parts >= limits.upload_parts {
             return Err(AppendError::TooManyParts { limit: limits.upload_parts });
         }
         if received > limits.part_bytes {
             return Err(AppendError::PartTooLarge { size: received, limit: limits.part_bytes });
         }
         writer.take(&bytes)?;
-        let row = UploadPartRow { len: received, checksum: crc32fast::hash(slice) };
-        let durable_offset = writer.commit_part(Some(&PartRecord { first_byte: range.first_byte, row }))?;
-        Ok(PartAccepted { durable_offset, part })
+        writer.commit_part(Some(&part))
+    }
+
+    /// What one part under an operation id is told from another by.
+    pub(crate) fn part_arguments(&self, id: &UploadId, part: &PartRecord) -> Encoder {
+        let mut arguments = self.arguments("append part");
+        arguments.raw(&id.0).u64(part.first_byte).u64(part.row.len).u32(part.row.checksum);
+        arguments
     }
 
     /// Tells bytes that were accepted before from bytes that do not belong there.
     fn replayed_or_out_of_order(
         &self,
         id: &UploadId,
-        first_byte: u64,
-        bytes: &[u8],
+        part: &PartRecord,
         durable_offset: u64,
     ) -> Result<AppendError, AppendError> {
-        let stored = self.inner().txn.store.view()?.get(&keys::upload_part(&id.0, first_byte))?;
-        let same = UploadPartRow::decode_optional(stored.as_deref())?
-            .is_some_and(|part| part.len == bytes.len() as u64 && part.checksum == crc32fast::hash(bytes));
-        Ok(if same {
+        let stored = self.inner().txn.store.view()?.get(&keys::upload_part(&id.0, part.first_byte))?;
+        Ok(if UploadPartRow::decode_optional(stored.as_deref())? == Some(part.row) {
             AppendError::Replayed { durable_offset }
         } else {
-            AppendError::OutOfOrder { first_byte, durable_offset }
+            AppendError::OutOfOrder { first_byte: part.first_byte, durable_offset }
         })
     }
 }

@@ -7,6 +7,7 @@ use crate::call::Call;
 use crate::change::RepositoryEvent;
 use crate::digest::{Algorithm, DigestHasher};
 use crate::engine::{Inner, collect, value};
+use crate::format::codec::Encoder;
 use crate::format::keys::{self, Scope};
 use crate::format::values::{GroupsRow, Row, Staging, UploadPartRow, UploadRow};
 use crate::name::Principal;
@@ -17,6 +18,7 @@ use crate::txn::{Commit, Decision, Stop, no_limit};
 use super::UploadId;
 use super::errors::{AppendError, BeginError, CancelError, StatusError, UploadNotFound};
 use super::lane::{Hashes, Lane, SharedBytes};
+use super::part::PartAccepted;
 use super::staging::Staged;
 
 /// Sessions of at most this many parts lose their part rows when they end; others later, in bounded steps.
@@ -45,8 +47,6 @@ pub(crate) struct Live {
     pub(crate) offset: u64,
     pub(crate) staged: Staged,
     pub(crate) lane: Lane,
-    /// A sync of its file failed: what the file holds is not known, and no sync is tried twice.
-    pub(crate) sync_failed: bool,
 }
 
 /// What a part adds to the session's row and beside it.
@@ -99,7 +99,7 @@ impl Repository {
     pub fn cancel_upload(&self, id: &UploadId, call: &Call) -> Result<(), CancelError> {
         let inner = self.inner();
         inner.check_writable()?;
-        let held = inner.writers.acquire(*id, inner.options.lock_wait_ms)?;
+        let held = inner.writers.acquire(*id, inner.options.lock_wait_ms, inner.components.clock.as_ref())?;
         drop(held);
         let ended = self.end_session(id, call);
         inner.writers.release(*id, None);
@@ -125,9 +125,8 @@ impl Repository {
             let event = self.event(RepositoryEvent::UploadEnded { upload: *id });
             let mut commit = Commit::new(locks, event, ());
             drop_session(attempt.view()?.as_ref(), &mut commit.batch, id, &row)?;
-            if row.staging == Staging::File {
-                commit.batch.put(&keys::removal(row.location), &[]);
-            }
+            // Also where the row knows of no file: bytes that no commit spoke of may be in one.
+            commit.batch.put(&keys::removal(row.location), &[]);
             location = Some(row.location);
             Ok::<Decision<()>, Stop<CancelError>>(commit.decided())
         })?;
@@ -135,6 +134,14 @@ impl Repository {
             inner.retire(location);
         }
         Ok(())
+    }
+
+    /// Ends a session whose file failed in a sync: nothing is known of the file any more, and no sync is tried twice.
+    pub(crate) fn give_up_file(&self, id: &UploadId, error: &StorageError, call: &Call) {
+        if error.is_failed_sync() {
+            self.inner().note_failed_sync();
+            drop(self.end_session(id, &Call::by(call.principal.clone())));
+        }
     }
 
     /// The session's row, if the session is this repository's and this principal's.
@@ -159,7 +166,7 @@ impl Repository {
         live: &mut Live,
         part: Option<&PartRecord>,
         call: &Call,
-    ) -> Result<(), AppendError> {
+    ) -> Result<PartAccepted, AppendError> {
         let inner = self.inner();
         let mut row = live.row.clone();
         let groups = live.advance(&mut row);
@@ -168,7 +175,7 @@ impl Repository {
             Staged::Small(bytes) => Some(bytes.clone()),
             Staged::File(file) => {
                 if let Err(error) = file.sync() {
-                    live.sync_failed = true;
+                    self.give_up_file(id, &error, call);
                     return Err(error.into());
                 }
                 row.staging = Staging::File;
@@ -178,10 +185,10 @@ impl Repository {
         if let Some(part) = part {
             row.count_part(part.row.len);
         }
-        let mut arguments = self.arguments("append part");
-        arguments.raw(&id.0).u64(live.row.offset).u64(row.offset).raw(&row.hash_state);
+        // A caller's operation id stands for one part alone; other commits of a session have none of their own.
+        let mut arguments = part.map_or_else(Encoder::bare, |part| self.part_arguments(id, part));
         let before = live.row.clone();
-        inner.txn.run(call, &mut arguments, no_limit, |attempt| {
+        let accepted = inner.txn.run(call, &mut arguments, no_limit, |attempt| {
             let repository_key = keys::repository(row.scope);
             let upload_key = keys::upload(&id.0);
             let locks =
@@ -194,7 +201,8 @@ impl Repository {
                 _ => return Err(Stop::Refused(UploadNotFound { upload: *id }.into())),
             }
             let event = RepositoryEvent::UploadAdvanced { upload: *id, offset: row.offset };
-            let mut commit = Commit::new(locks, self.event(event), ());
+            let accepted = PartAccepted { durable_offset: row.offset, part: row.parts };
+            let mut commit = Commit::new(locks, self.event(event), accepted);
             commit.batch.put(&upload_key, &row.encode());
             commit.batch.delete(&keys::upload_expiry(before.expires_ms, &id.0));
             commit.batch.put(&keys::upload_expiry(row.expires_ms, &id.0), &[]);
@@ -209,10 +217,10 @@ impl Repository {
             if let Some(part) = part {
                 commit.batch.put(&keys::upload_part(&id.0, part.first_byte), &part.row.encode());
             }
-            Ok::<Decision<()>, Stop<AppendError>>(commit.decided())
+            Ok::<Decision<PartAccepted>, Stop<AppendError>>(commit.decided())
         })?;
         live.row = row;
-        Ok(())
+        Ok(accepted)
     }
 }
 
@@ -235,7 +243,7 @@ impl Live {
     /// A session that holds nothing yet.
     pub(crate) fn fresh(row: UploadRow, group_len: GroupLen) -> Self {
         let lane = Lane::new(Hashes::new(row.algorithm, group_len));
-        Self { offset: 0, staged: Staged::Small(Vec::new()), lane, row, sync_failed: false }
+        Self { offset: 0, staged: Staged::Small(Vec::new()), lane, row }
     }
 
     /// Takes a session up again at its last durable byte.
@@ -269,7 +277,18 @@ impl Live {
             Err(_) => digest_of(&staged, row.offset, row.algorithm)?,
         };
         let lane = Lane::new(Hashes { digest, fingerprint });
-        Ok(Self { offset: row.offset, staged, lane, row, sync_failed: false })
+        Ok(Self { offset: row.offset, staged, lane, row })
+    }
+
+    /// Gives up what was taken since the last commit. A file that no commit spoke of is nobody's and goes at once; where
+    /// one may have spoken of it (its outcome is not known), this must not be called.
+    pub(crate) fn discard(self, inner: &Inner) {
+        let Self { row, staged, .. } = self;
+        if row.staging == Staging::Row && matches!(staged, Staged::File(_)) {
+            drop(staged);
+            // Should it stay, it goes with the session.
+            drop(inner.blobs.delete(row.location));
+        }
     }
 
     /// Takes bytes at the end.

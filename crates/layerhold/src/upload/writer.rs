@@ -1,12 +1,15 @@
 //! The writer of a session: takes bytes as they arrive and makes them durable now and then.
 
 use crate::call::Call;
+use crate::error::ErrorKind;
+use crate::format::codec::Encoder;
 use crate::repository::Repository;
 
 use super::UploadId;
 use super::complete::{CompleteUpload, Completed};
 use super::errors::{AppendError, CompleteError};
 use super::lane::SharedBytes;
+use super::part::PartAccepted;
 use super::session::{Live, PartRecord, share};
 
 /// Slices that the caller keeps are copied in pieces of this length.
@@ -47,7 +50,7 @@ impl Repository {
     ) -> Result<UploadWriter, AppendError> {
         let inner = self.inner();
         inner.check_writable()?;
-        let warm = inner.writers.acquire(*id, inner.options.lock_wait_ms)?;
+        let warm = inner.writers.acquire(*id, inner.options.lock_wait_ms, inner.components.clock.as_ref())?;
         // From here on the drop of the writer releases the session.
         let mut writer = UploadWriter {
             repository: self.clone(),
@@ -117,7 +120,9 @@ impl UploadWriter {
         }
         if let Err(error) = live.append(inner, bytes) {
             // Whatever part of it was written lies behind the durable offset and is cut off on resumption.
-            self.live = None;
+            if let Some(live) = self.live.take() {
+                live.discard(inner);
+            }
             return Err(error.into());
         }
         Ok(())
@@ -125,31 +130,29 @@ impl UploadWriter {
 
     /// Makes everything taken so far durable; gives the durable offset.
     pub fn commit(&mut self) -> Result<u64, AppendError> {
-        self.commit_part(None)
+        self.commit_part(None).map(|accepted| accepted.durable_offset)
     }
 
-    pub(crate) fn commit_part(&mut self, part: Option<&PartRecord>) -> Result<u64, AppendError> {
+    pub(crate) fn commit_part(&mut self, part: Option<&PartRecord>) -> Result<PartAccepted, AppendError> {
         let inner = self.repository.inner();
         let live = self.live.as_mut().ok_or(super::UploadNotFound { upload: self.id })?;
         if live.offset == live.row.offset {
-            return Ok(live.offset);
+            return Ok(PartAccepted { durable_offset: live.offset, part: live.row.parts });
         }
+        // The engine may have been closed since this writer was made.
+        inner.check_writable()?;
         // The session advances by many commits; a caller's operation id can stand for one part alone.
         let call = if part.is_some() { self.call.clone() } else { Call::by(self.call.principal.clone()) };
         let committed = self.repository.commit_session(&self.id, live, part, &call);
-        let offset = live.offset;
-        let sync_failed = live.sync_failed;
-        if let Err(error) = committed {
-            self.live = None;
-            if sync_failed {
-                // Nothing is known of the file any more, so the session cannot go on with it.
-                inner.note_failed_sync();
-                drop(self.repository.end_session(&self.id, &Call::by(self.call.principal.clone())));
+        if let Err(error) = &committed {
+            // The commit took chaining values out of the running hash, so what is in memory is of no more use.
+            let live = self.live.take().filter(|_| error.kind() != ErrorKind::Indeterminate);
+            if let Some(live) = live {
+                live.discard(inner);
             }
-            return Err(error);
         }
         self.committed_ms = inner.components.clock.monotonic_ms();
-        Ok(offset)
+        committed
     }
 
     /// Makes everything durable and ends writing; the session waits for more. Gives the durable offset.
@@ -158,22 +161,45 @@ impl UploadWriter {
     }
 
     /// Makes everything durable and a blob of it, as one commit.
-    pub fn complete(mut self, complete: &CompleteUpload) -> Result<Completed, CompleteError> {
-        let live = self.live.take().ok_or(super::UploadNotFound { upload: self.id })?;
-        let (live, completed) = self.repository.complete_session(&self.id, live, complete, &self.call);
-        self.live = live;
+    pub fn complete(self, complete: &CompleteUpload) -> Result<Completed, CompleteError> {
+        let arguments = self.repository.completion_arguments(&self.id, complete);
+        self.complete_as(complete, arguments)
+    }
+
+    /// The same under the arguments of the call that it is a part of.
+    pub(crate) fn complete_as(
+        mut self,
+        complete: &CompleteUpload,
+        arguments: Encoder,
+    ) -> Result<Completed, CompleteError> {
+        let mut live = self.live.take().ok_or(super::UploadNotFound { upload: self.id })?;
+        let completed = self.repository.complete_session(&self.id, &mut live, complete, arguments, &self.call);
+        match &completed {
+            // Judged before anything was done: the session goes on.
+            Err(CompleteError::Empty { .. } | CompleteError::PartTooSmall { .. }) => self.live = Some(live),
+            Err(error) if error.kind() != ErrorKind::Indeterminate => live.discard(self.repository.inner()),
+            // The bytes are the blob's, or may be.
+            _ => {}
+        }
         completed
     }
 }
 
 impl Drop for UploadWriter {
     fn drop(&mut self) {
+        let inner = self.repository.inner();
         // Only a session that stands at its durable byte is worth keeping warm.
-        let live = self.live.take().filter(|live| live.offset == live.row.offset && !live.sync_failed);
-        let live = live.map(|mut live| {
-            live.lane.rest();
-            live
-        });
-        self.repository.inner().writers.release(self.id, live);
+        let live = match self.live.take() {
+            Some(mut live) if live.offset == live.row.offset => {
+                live.lane.rest();
+                Some(live)
+            }
+            Some(live) => {
+                live.discard(inner);
+                None
+            }
+            None => None,
+        };
+        inner.writers.release(self.id, live);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::clock::Clock;
 use crate::store::StorageError;
 
 use super::UploadId;
@@ -36,27 +37,40 @@ enum Entry {
 
 impl Writers {
     /// Becomes the writer of a session, waiting at most `wait_ms` for another one; with what is still warm of it.
-    pub(crate) fn acquire(&self, id: UploadId, wait_ms: u64) -> Result<Option<Box<Live>>, StorageError> {
+    pub(crate) fn acquire(
+        &self,
+        id: UploadId,
+        wait_ms: u64,
+        clock: &dyn Clock,
+    ) -> Result<Option<Box<Live>>, StorageError> {
         let mut entries = self.entries.lock();
+        let since_ms = clock.monotonic_ms();
+        let mut timed_out = false;
         loop {
-            match entries.sessions.remove(&id) {
-                Some(Entry::Held) => {
-                    entries.sessions.insert(id, Entry::Held);
-                    if self.released.wait_for(&mut entries, Duration::from_millis(wait_ms)).timed_out() {
-                        return Err(StorageError::Unavailable {
-                            what: "another writer of the same upload",
-                            waited_ms: wait_ms,
-                        });
-                    }
-                }
-                entry => {
-                    entries.sessions.insert(id, Entry::Held);
-                    return Ok(match entry {
-                        Some(Entry::Idle(live, _)) => Some(live),
-                        _ => None,
+            match entries.sessions.insert(id, Entry::Held) {
+                None => return Ok(None),
+                Some(Entry::Idle(live, _)) => return Ok(Some(live)),
+                Some(Entry::Held) if timed_out => {
+                    return Err(StorageError::Unavailable {
+                        what: "another writer of the same upload",
+                        waited_ms: wait_ms,
                     });
                 }
+                Some(Entry::Held) => {
+                    // Every session's release wakes every waiter, so the time that has passed is counted.
+                    let waited_ms = clock.monotonic_ms().saturating_sub(since_ms);
+                    let left = Duration::from_millis(wait_ms.saturating_sub(waited_ms));
+                    timed_out = self.released.wait_for(&mut entries, left).timed_out();
+                }
             }
+        }
+    }
+
+    /// Drops what is warm of a session that is gone, with the descriptor that keeps its deleted file's room.
+    pub(crate) fn forget(&self, id: UploadId) {
+        let mut entries = self.entries.lock();
+        if matches!(entries.sessions.get(&id), Some(Entry::Idle(..))) {
+            entries.sessions.remove(&id);
         }
     }
 
