@@ -178,7 +178,8 @@ impl Engine {
         let mut arguments = Encoder::bare();
         arguments.str("create registry").str(name.as_str());
         inner.txn.run(call, &mut arguments, no_limit::<Failure>, |attempt| {
-            if attempt.view()?.get(&name_key)?.is_some() {
+            // Under an operation id it may be there because this very call made it.
+            if call.operation_id.is_none() && attempt.view()?.get(&name_key)?.is_some() {
                 return Ok(Decision::Unchanged(false));
             }
             let locks =

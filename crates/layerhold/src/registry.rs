@@ -168,6 +168,7 @@ impl Registry {
         let name_key = keys::repository_name(registry, name);
         let ids_key = keys::meta::next_ids();
         let mut arguments = self.arguments("create repository", name);
+        settings.encode(&mut arguments);
         let limit = self.limits.repositories;
         let over = |limit| Some(CreateError::LimitExceeded { limit });
         inner.txn.run(call, &mut arguments, over, |attempt| {

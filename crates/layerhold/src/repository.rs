@@ -166,7 +166,7 @@ impl Repository {
         if size > limit {
             return Err(UpdateError::AttributesTooLarge { size, limit });
         }
-        arguments.bytes(format!("{changed:?}").as_bytes());
+        changed.encode(&mut arguments);
         inner.txn.run(call, &mut arguments, no_limit, |attempt| {
             let scope = self.find_or_refuse(attempt)?;
             let key = keys::repository(scope);
