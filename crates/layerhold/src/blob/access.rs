@@ -4,20 +4,20 @@ use crate::call::Call;
 use crate::change::RepositoryEvent;
 use crate::descriptor::MediaType;
 use crate::digest::Digest;
-use crate::engine::{collect, value};
+use crate::engine::value;
 use crate::format::codec::{Decoder, Encoder};
 use crate::format::keys::{self, Scope};
 use crate::format::values::{BlobRow, BlobState, LinkRow, Row};
+use crate::manifest::{Role, referencing};
 use crate::name::RepositoryName;
 use crate::repository::{Repository, live_row};
-use crate::store::{Batch, Direction, LockMode, StorageError};
+use crate::store::{Batch, LockMode, StorageError};
 use crate::txn::{Commit, Decision, Outcome, Stop, no_limit};
 
 use super::errors::{DeleteError, MountError, OpenError, ReadError};
 use super::reader::{BlobReader, Opened};
 
-/// Referencing manifests that a refused deletion names.
-const REFERENCES_NAMED_MAX: usize = 10;
+
 
 /// Whether a repository may read a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,13 +222,7 @@ impl Repository {
                 .ok_or(Stop::Refused(DeleteError::NotFound { digest: *digest }))?;
             // The digest's row is held, so nobody adds a reference meanwhile.
             let view = attempt.view()?;
-            let range = keys::back_references(scope, digest);
-            let mut manifests = collect(view.as_ref(), &range, Direction::Forward, REFERENCES_NAMED_MAX, |key, _| {
-                keys::back_reference_of(key)
-                    .map(|(manifest, _)| manifest)
-                    .ok_or_else(|| StorageError::corrupt("back-reference row: malformed key"))
-            })?;
-            manifests.dedup();
+            let manifests = referencing(view.as_ref(), scope, digest, Role::is_blob)?;
             drop(view);
             if !manifests.is_empty() {
                 return Err(Stop::Refused(DeleteError::Referenced { digest: *digest, manifests }));

@@ -1,12 +1,13 @@
 //! Download grants: a token that reads one blob for a while without any further right.
 
 use crate::digest::Digest;
-use crate::engine::{Engine, collect};
+use crate::engine::Engine;
 use crate::error::{ErrorKind, Failure, storage_into};
 use crate::format::codec::{Decoder, Encoder};
 use crate::format::keys::{self, RegistryId, RepositoryId};
+use crate::manifest::{Role, referencing};
 use crate::repository::Repository;
-use crate::store::{Direction, StorageError};
+use crate::store::StorageError;
 
 use super::errors::OpenError;
 use super::reader::{BlobReader, Opened};
@@ -93,8 +94,7 @@ impl Repository {
             if view.get(&keys::link(scope, digest))?.is_none() {
                 return Err(OpenError::NotFound { digest: *digest });
             }
-            let range = keys::back_references(scope, digest);
-            (scope, !collect(view.as_ref(), &range, Direction::Forward, 1, |_, _| Ok(()))?.is_empty())
+            (scope, !referencing(view.as_ref(), scope, digest, Role::is_blob)?.is_empty())
         };
         let expires_ms = inner.txn.committer.now_ms().saturating_add(ttl_ms);
         if self.lease_until(scope, &[*digest], expires_ms)?.is_empty() {

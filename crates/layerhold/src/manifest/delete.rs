@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::change::RepositoryEvent;
 use crate::digest::Digest;
-use crate::engine::{collect, value};
+use crate::engine::{collect, collect_some, value};
 use crate::format::codec::{Decoder, Encoder};
 use crate::format::keys::{self, Scope};
 use crate::format::values::{ManifestRow, ReferencesRow, Row, TagHistoryRow, TagRow, decode_tag};
@@ -16,7 +16,7 @@ use super::document::Role;
 use super::errors::{DeleteError, ReadError};
 use super::read::{ImageId, resolve};
 
-/// Image indexes that a refused deletion names.
+/// Manifests that a refused deletion names.
 const REFERENCES_NAMED_MAX: usize = 10;
 
 /// What a deletion took away.
@@ -47,6 +47,8 @@ struct Doomed {
     digest: Digest,
     tags: Vec<Tag>,
     manifest: bool,
+    /// What the manifest names, where it goes. It follows from the digest, so it holds whenever the manifest is there.
+    references: Vec<(Digest, Role)>,
 }
 
 impl Repository {
@@ -104,7 +106,8 @@ impl Repository {
             ImageId::Tag(tag) | ImageId::Both(tag, _) if all.len() > 1 => (vec![tag.clone()], false),
             _ => (all, true),
         };
-        Ok(Ok(Doomed { digest, tags, manifest }))
+        let references = if manifest { references(view.as_ref(), scope, &digest)? } else { Vec::new() };
+        Ok(Ok(Doomed { digest, tags, manifest, references }))
     }
 
     fn delete_doomed(
@@ -113,13 +116,12 @@ impl Repository {
         scope: Scope,
         doomed: Doomed,
     ) -> Result<Decision<DeletedImage>, Stop<DeleteError>> {
-        let Doomed { digest, tags, manifest } = doomed;
+        let Doomed { digest, tags, manifest, references } = doomed;
         let mut wanted = vec![
             (keys::repository(scope), attempt.repository_mode()),
             (keys::manifest(scope, &digest), LockMode::Exclusive),
         ];
         wanted.extend(tags.iter().map(|tag| (keys::tag(scope, tag), LockMode::Exclusive)));
-        let references = if manifest { self.references(attempt.view()?.as_ref(), scope, &digest)? } else { Vec::new() };
         // Whoever adds a back-reference holds the row of what is referenced shared; so does whoever takes one away.
         wanted.extend(references.iter().map(|(digest, role)| {
             let key = match role {
@@ -145,7 +147,7 @@ impl Repository {
         }
         let view = attempt.view()?;
         if manifest {
-            let manifests = referencing(view.as_ref(), scope, &digest)?;
+            let manifests = referencing(view.as_ref(), scope, &digest, |role| role == Role::Manifest)?;
             if !manifests.is_empty() {
                 return Err(Stop::Refused(DeleteError::ReferencedBy { digest, manifests }));
             }
@@ -175,12 +177,32 @@ impl Repository {
         commit.add(keys::repository_usage(scope), [-i64::from(manifest), -tags_gone, 0, 0]);
         Ok(commit.decided())
     }
+}
 
-    fn references(&self, view: &dyn View, scope: Scope, digest: &Digest) -> Result<Vec<(Digest, Role)>, StorageError> {
-        let row = view.get(&keys::manifest_references(scope, digest))?;
-        let ReferencesRow(entries) = ReferencesRow::decode_optional(row.as_deref())?.unwrap_or_default();
-        Ok(entries.into_iter().map(|entry| (entry.digest, entry.role)).collect())
-    }
+/// What a stored manifest names.
+fn references(view: &dyn View, scope: Scope, digest: &Digest) -> Result<Vec<(Digest, Role)>, StorageError> {
+    let row = view.get(&keys::manifest_references(scope, digest))?;
+    let ReferencesRow(entries) = ReferencesRow::decode_optional(row.as_deref())?.unwrap_or_default();
+    Ok(entries.into_iter().map(|entry| (entry.digest, entry.role)).collect())
+}
+
+/// Some of the repository's manifests that name a digest in a role that counts, each once. A digest may be a blob to one
+/// manifest and a manifest to another, and what guards a reference depends on the role.
+pub(crate) fn referencing(
+    view: &dyn View,
+    scope: Scope,
+    digest: &Digest,
+    counts: impl Fn(Role) -> bool,
+) -> Result<Vec<Digest>, StorageError> {
+    let range = keys::back_references(scope, digest);
+    let mut manifests = collect_some(view, &range, Direction::Forward, REFERENCES_NAMED_MAX, |key, _| {
+        let (manifest, role) = keys::back_reference_of(key)
+            .and_then(|(manifest, role)| Some((manifest, Role::from_code(role)?)))
+            .ok_or_else(|| StorageError::corrupt("back-reference row: malformed key"))?;
+        Ok(counts(role).then_some(manifest))
+    })?;
+    manifests.dedup();
+    Ok(manifests)
 }
 
 /// A history row for a tag that names nothing any more. The committer knows who and when.
@@ -217,15 +239,6 @@ pub(crate) fn tags_of(view: &dyn View, scope: Scope, digest: &Digest) -> Result<
     })
 }
 
-/// Some of the image indexes that reference a manifest.
-fn referencing(view: &dyn View, scope: Scope, digest: &Digest) -> Result<Vec<Digest>, StorageError> {
-    let range = keys::back_references(scope, digest);
-    let mut manifests = collect(view, &range, Direction::Forward, REFERENCES_NAMED_MAX, |key, _| {
-        keys::back_reference_of(key).ok_or_else(|| StorageError::corrupt("back-reference row: malformed key"))
-    })?;
-    manifests.retain(|(_, role)| *role == Role::Manifest.code());
-    Ok(manifests.into_iter().map(|(manifest, _)| manifest).collect())
-}
 
 fn reference_of(image: &ImageId) -> Reference {
     match image {

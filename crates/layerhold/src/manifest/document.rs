@@ -93,6 +93,11 @@ impl Role {
         }
     }
 
+    /// Whether the content is a blob, not a manifest.
+    pub(crate) const fn is_blob(self) -> bool {
+        matches!(self, Self::Config | Self::Layer)
+    }
+
     /// The role that `code` stands for, if any.
     pub const fn from_code(code: u8) -> Option<Self> {
         match code {

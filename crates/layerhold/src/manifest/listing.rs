@@ -83,11 +83,11 @@ impl Repository {
         }
         let mut walk = Walk::new(self.registry.limits.page_rows);
         for (digest, row) in walk.manifests(view.as_ref(), &range, limit)? {
-            let tags = if row.tags > 0 { tags_of(view.as_ref(), scope, &digest)? } else { Vec::new() };
-            if tags.is_empty() && filter != TagFilter::Tagged {
+            if row.tags == 0 && filter != TagFilter::Tagged {
                 items.push(ImageEntry { digest, tag: None });
             }
-            if filter != TagFilter::Untagged {
+            if row.tags > 0 && filter != TagFilter::Untagged {
+                let tags = tags_of(view.as_ref(), scope, &digest)?;
                 let resumed = after_digest == Some(digest);
                 let fresh = |tag: &Tag| !resumed || after_tag.as_ref().is_none_or(|last| tag > last);
                 items.extend(tags.into_iter().filter(fresh).map(|tag| ImageEntry { digest, tag: Some(tag) }));
@@ -128,8 +128,15 @@ impl Repository {
             TagFilter::Untagged => row.tags == 0,
         };
         let rows = walk.manifests_where(view.as_ref(), &range, limit, keep)?;
+        let (count, mut tags) = (rows.len(), 0u32);
         for (digest, row) in rows {
+            tags = tags.saturating_add(row.tags);
             items.push(ImageDetail::read(view.as_ref(), scope, digest, row)?);
+            // Tags are rows, too; an image's are never told apart.
+            if tags > self.registry.limits.page_rows && items.len() < count {
+                (walk.looked_at, walk.more) = (Some(digest), true);
+                break;
+            }
         }
         let next = walk.looked_at.filter(|_| walk.more).map(|digest| write_token(&ImageEntry { digest, tag: None }));
         Ok(Page { items, next })

@@ -12,7 +12,7 @@ mod read;
 mod referrers;
 
 pub use delete::DeletedImage;
-pub(crate) use delete::dropped as dropped_tag;
+pub(crate) use delete::{dropped as dropped_tag, referencing};
 pub use document::{DocumentLimits, ManifestDocument, ManifestKind, ManifestReference, Role};
 pub use error::ManifestError;
 pub use errors::{DeleteError, PutError, ReadError};

@@ -172,6 +172,8 @@ struct Rows {
     losers: Vec<Digest>,
     /// How many manifests the repository held then.
     images: u64,
+    /// Whether the stored bytes, if there are any, are the document's. They change in no other way than by damage.
+    intact: Option<bool>,
 }
 
 impl Repository {
@@ -179,7 +181,8 @@ impl Repository {
     ///
     /// Everything that the document references must be in the repository (unless it takes sparse images), except its
     /// subject and foreign layers. A tag is moved only if the repository's rule allows it. The errors are judged in the
-    /// order of [`PutError`]; a put that would change nothing succeeds before tags and references are judged.
+    /// order of [`PutError`]; a put that would change nothing succeeds before tags and references are judged. Putting a
+    /// manifest whose stored bytes are damaged replaces them.
     pub fn put_manifest(&self, put: &PutManifest, call: &Call) -> Result<ManifestPut, PutError> {
         let inner = self.inner();
         inner.check_writable()?;
@@ -251,7 +254,13 @@ impl Put<'_> {
             tags: self.tags.iter().cloned().zip(changes.iter().copied()).collect(),
             subject: self.document.subject.as_ref().map(|subject| subject.digest),
         };
-        if result.changed_nothing() {
+        let heals = match (&stored, rows.intact) {
+            (None, _) | (_, Some(true)) => false,
+            // Perhaps another call put it just now.
+            (Some(_), None) if attempt.is_first() => return Err(Stop::Again),
+            (Some(_), _) => true,
+        };
+        if result.changed_nothing() && !heals {
             return Ok(Decision::Unchanged(result));
         }
         self.judge_limits(rows.images, stored.as_ref(), &changes)?;
@@ -259,7 +268,11 @@ impl Put<'_> {
         if stored.is_none() && !repository.settings.sparse_images {
             self.judge_references(&locks, at)?;
         }
-        self.write(attempt, scope, &rows, locks, stored, result)
+        let mut commit = self.write(attempt, scope, &rows, locks, stored, result)?;
+        if heals {
+            commit.batch.put(&keys::manifest_bytes(scope, &self.digest), self.bytes);
+        }
+        Ok(commit.decided())
     }
 
     /// Reads without locks which rows the put is about.
@@ -268,8 +281,10 @@ impl Put<'_> {
         let tag_keys: Vec<_> = self.tags.iter().map(|tag| keys::tag(scope, tag)).collect();
         let link_keys: Vec<_> = self.references.iter().map(|named| named.link_key(scope)).collect();
         let usage_key = keys::repository_usage(scope);
-        let wanted = tag_keys.iter().chain(&link_keys).chain([&usage_key]);
-        let values = view.get_many(&wanted.map(Vec::as_slice).collect::<Vec<_>>())?;
+        let bytes_key = keys::manifest_bytes(scope, &self.digest);
+        let wanted = tag_keys.iter().chain(&link_keys).chain([&usage_key, &bytes_key]);
+        let mut values = view.get_many(&wanted.map(Vec::as_slice).collect::<Vec<_>>())?;
+        let intact = values.pop().flatten().map(|stored| stored == self.bytes);
         let usage = UsageRow::decode_optional(values.last().and_then(Option::as_deref))?.unwrap_or_default();
         let (tag_values, link_values) = values.split_at_checked(tag_keys.len()).unwrap_or((&[], &[]));
         let tags_before = tag_values
@@ -300,7 +315,7 @@ impl Put<'_> {
             }
         }
         let UsageRow([images, ..]) = usage;
-        Ok(Rows { keys, tags_before, losers, images })
+        Ok(Rows { keys, tags_before, losers, images, intact })
     }
 
     fn read_tags(&self, locks: &LockSet) -> Result<Vec<Option<TagRow>>, StorageError> {
@@ -385,7 +400,7 @@ impl Put<'_> {
         locks: LockSet,
         stored: Option<ManifestRow>,
         result: ManifestPut,
-    ) -> Result<Decision<ManifestPut>, Stop<PutError>> {
+    ) -> Result<Commit<ManifestPut>, StorageError> {
         let event =
             self.repository.event(RepositoryEvent::ManifestPut { digest: self.digest, tags: self.tags.clone() });
         let mut commit = Commit::new(locks, event, result);
@@ -398,6 +413,7 @@ impl Put<'_> {
                 row
             }
         };
+        
         let losers_at = 2 + self.tags.len();
         let mut losers = BTreeMap::new();
         for (index, digest) in rows.losers.iter().enumerate() {
@@ -442,7 +458,7 @@ impl Put<'_> {
         if add != [0; 4] {
             commit.deltas.push(Delta { key: keys::repository_usage(scope), add, cap });
         }
-        Ok(commit.decided())
+        Ok(commit)
     }
 
     fn new_row(&self, attempt: &Attempt<'_>, locks: &LockSet, rows: &Rows) -> Result<ManifestRow, StorageError> {

@@ -84,7 +84,8 @@ impl Repository {
             return Err(ReadError::Corrupt { digest });
         }
         if read == ManifestRead::Pull {
-            self.note_pull(scope, &digest, pulled.as_deref())?;
+            // The bytes are there: that their time is not noted is no reason to keep them back.
+            drop(self.note_pull(scope, &digest, pulled.as_deref()));
         }
         Ok(Manifest { digest, media_type: row.media_type, bytes })
     }
