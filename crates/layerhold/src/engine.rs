@@ -266,7 +266,13 @@ impl Engine {
     /// of this handle. Dropping the last clone without closing loses nothing that was acknowledged.
     pub fn close(&self) -> Result<(), Failure> {
         if !self.inner.closed.swap(true, Ordering::AcqRel) {
-            self.inner.txn.store.maintain()?;
+            let Transactor { store, committer, .. } = &self.inner.txn;
+            // Groups record the time; without this row, what expired since the last one would live again.
+            let now = ClockRow { engine_ms: committer.now_ms(), wall_ms: committer.wall_ms() };
+            let mut batch = Batch::new();
+            batch.put(&keys::meta::clock(), &now.encode());
+            committer.submit_relaxed(store.lock_and_get(&[])?, batch)?;
+            store.maintain()?;
         }
         Ok(())
     }
