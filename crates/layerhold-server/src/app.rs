@@ -28,6 +28,7 @@ use crate::budget::Budget;
 use crate::buffers::Buffers;
 use crate::config::{Config, ConfigError, CreateOnPush};
 use crate::connection::Pulse;
+use crate::download::Downloads;
 use crate::host::{self, Wanted};
 use crate::request_id::{RequestId, RequestIds};
 use crate::serve::ServeError;
@@ -54,8 +55,8 @@ pub struct App {
     pub(crate) ecr: Ecr,
     /// Memory of bodies that are held whole.
     pub(crate) budget: Budget,
-    /// Buffers of downloads.
-    pub(crate) buffers: Buffers,
+    /// What downloads share.
+    pub(crate) downloads: Downloads,
     account: String,
     pace: Pace,
     ids: RequestIds,
@@ -104,7 +105,7 @@ impl App {
             oci_public,
             ecr,
             budget: Budget::new(config.body_memory_bytes),
-            buffers: Buffers::new(IDLE_BUFFERS_MAX),
+            downloads: Downloads::new(Buffers::new(IDLE_BUFFERS_MAX), cores()),
             account: config.account.clone(),
             pace: Pace { idle: config.idle_timeout, rate_min: config.body_rate_min },
             ids: RequestIds::new(),
@@ -144,7 +145,7 @@ impl App {
             let adapter = match host::wanted(parts, &self.account, origin.default) {
                 Wanted::Private => &self.oci_private,
                 Wanted::Public => &self.oci_public,
-                Wanted::Unknown => return oci::no_such_registry(),
+                Wanted::Unknown => return oci::no_such_registry(self),
             };
             return oci::answer(self, adapter, parts, arrival).await;
         }
@@ -159,6 +160,10 @@ impl App {
             _ => Answer::text("none", StatusCode::NOT_FOUND, "not found\n"),
         }
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Runs `call` on a blocking thread; `None` where the call panicked or the server is stopping.

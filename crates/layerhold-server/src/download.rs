@@ -3,16 +3,23 @@
 //! Reading and hashing a chunk happens on a blocking thread while the chunk before it goes out, so that a large pull uses
 //! two cores; a slow peer holds no thread, because the next read starts only when the last chunk was taken. In memory
 //! are then at most the chunk that is read, the chunk that waits, and what the HTTP library holds of earlier ones: three
-//! buffers of [`BUFFER_BYTES`](crate::buffers::BUFFER_BYTES), whatever the blob's size.
+//! buffers of [`BUFFER_BYTES`], whatever the blob's size.
+//!
+//! Where as many downloads run as there are cores, a second core for one of them is a core taken from another, and the
+//! way to a thread and back is all loss: it costs a fifth of the processor time. Then a chunk is read where it is sent,
+//! unless reading turns out slow, as from a disk, which is what threads are for.
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use layerhold::BlobReader;
 use layerhold::blob::ReadFault;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::body::Payload;
 use crate::buffers::{BUFFER_BYTES, Buffers};
@@ -58,10 +65,38 @@ impl Source for BlobReader {
     }
 }
 
+/// What all downloads of a server share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Downloads {
+    buffers: Buffers,
+    running: Arc<AtomicUsize>,
+    crowd: usize,
+}
+
+impl Downloads {
+    /// Downloads into `buffers`; from `crowd` of them on, each stays on one thread.
+    #[must_use]
+    pub fn new(buffers: Buffers, crowd: usize) -> Downloads {
+        Downloads { buffers, running: Arc::new(AtomicUsize::new(0)), crowd }
+    }
+
+    fn are_crowded(&self) -> bool {
+        self.running.load(Ordering::Relaxed) >= self.crowd
+    }
+}
+
+/// A chunk that takes longer than this to read came from a disk: from memory it takes a tenth of a millisecond.
+const SLOW_READ: Duration = Duration::from_millis(1);
+
+/// How many chunks after a slow one are read on other threads without another try.
+const WARY_CHUNKS: u32 = 32;
+
 /// A range of a blob on its way to a client.
 pub struct Download {
     source: Arc<dyn Source>,
-    buffers: Buffers,
+    shared: Downloads,
+    /// Chunks to be read on other threads in any case.
+    wary: u32,
     /// Where the next read begins.
     next: u64,
     /// Bytes not yet read, nor asked to be.
@@ -79,12 +114,25 @@ impl Download {
     ///
     /// # Errors
     /// What the first read says.
-    pub fn start(source: Arc<dyn Source>, first_byte: u64, len: u64, buffers: Buffers) -> Result<Download, ReadFailed> {
-        let mut download =
-            Download { source, buffers, next: first_byte, unread: len, remaining: len, ready: None, reading: None };
+    pub fn start(
+        source: Arc<dyn Source>,
+        first_byte: u64,
+        len: u64,
+        shared: &Downloads,
+    ) -> Result<Download, ReadFailed> {
+        shared.running.fetch_add(1, Ordering::Relaxed);
+        let mut download = Download {
+            source,
+            shared: shared.clone(),
+            wary: 0,
+            next: first_byte,
+            unread: len,
+            remaining: len,
+            ready: None,
+            reading: None,
+        };
         if len > 0 {
-            let (offset, size) = download.reserve();
-            download.ready = Some(read_chunk(&*download.source, &download.buffers, offset, size)?);
+            download.ready = Some(download.read_here()?);
         }
         Ok(download)
     }
@@ -93,8 +141,8 @@ impl Download {
     ///
     /// # Errors
     /// As [`Download::start`].
-    pub fn of_blob(reader: BlobReader, first_byte: u64, len: u64, buffers: &Buffers) -> Result<Payload, ReadFailed> {
-        let mut download = Download::start(Arc::new(reader), first_byte, len, buffers.clone())?;
+    pub fn of_blob(reader: BlobReader, first_byte: u64, len: u64, shared: &Downloads) -> Result<Payload, ReadFailed> {
+        let mut download = Download::start(Arc::new(reader), first_byte, len, shared)?;
         Ok(match download.whole() {
             Some(bytes) => Payload::Bytes(bytes),
             None => Payload::Blob(Box::new(download)),
@@ -120,28 +168,33 @@ impl Download {
     /// The next chunk, `None` after the last.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ReadFailed>>> {
         let chunk = match self.ready.take() {
-            Some(chunk) => chunk,
+            Some(chunk) => Ok(chunk),
+            None if self.reading.is_none() && self.unread == 0 => return Poll::Ready(None),
+            None if self.reading.is_none() && self.stays_here() => self.read_here(),
             None => {
-                if self.reading.is_none() && self.unread > 0 {
+                if self.reading.is_none() {
                     self.read_ahead();
                 }
                 let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
                 let Poll::Ready(done) = Pin::new(reading).poll(cx) else { return Poll::Pending };
                 self.reading = None;
-                match done.unwrap_or(Err(ReadFailed::Cancelled { offset: self.next })) {
-                    Ok(chunk) => chunk,
-                    Err(failed) => {
-                        self.unread = 0;
-                        return Poll::Ready(Some(Err(failed)));
-                    }
-                }
+                done.unwrap_or(Err(ReadFailed::Cancelled { offset: self.next }))
             }
         };
-        self.remaining = self.remaining.saturating_sub(chunk.len() as u64);
-        if self.unread > 0 {
-            self.read_ahead();
+        match &chunk {
+            Err(_) => self.unread = 0,
+            Ok(chunk) => {
+                self.remaining = self.remaining.saturating_sub(chunk.len() as u64);
+                if self.unread > 0 && !self.stays_here() {
+                    self.read_ahead();
+                }
+            }
         }
-        Poll::Ready(Some(Ok(chunk)))
+        Poll::Ready(Some(chunk))
+    }
+
+    fn stays_here(&self) -> bool {
+        self.wary == 0 && self.shared.are_crowded()
     }
 
     fn reserve(&mut self) -> (u64, usize) {
@@ -153,10 +206,27 @@ impl Download {
     }
 
     fn read_ahead(&mut self) {
+        self.wary = self.wary.saturating_sub(1);
         let (offset, size) = self.reserve();
         let source = Arc::clone(&self.source);
-        let buffers = self.buffers.clone();
+        let buffers = self.shared.buffers.clone();
         self.reading = Some(tokio::task::spawn_blocking(move || read_chunk(&*source, &buffers, offset, size)));
+    }
+
+    fn read_here(&mut self) -> Result<Bytes, ReadFailed> {
+        let begin = Instant::now();
+        let (offset, size) = self.reserve();
+        let chunk = read_chunk(&*self.source, &self.shared.buffers, offset, size);
+        if begin.elapsed() > SLOW_READ {
+            self.wary = WARY_CHUNKS;
+        }
+        chunk
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        self.shared.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -184,7 +254,7 @@ fn read_chunk(source: &dyn Source, buffers: &Buffers, offset: u64, size: usize) 
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
 
     use super::*;
 
@@ -206,6 +276,10 @@ mod tests {
         }
     }
 
+    fn shared(crowd: usize) -> Downloads {
+        Downloads::new(Buffers::new(4), crowd)
+    }
+
     fn pattern(place: u64) -> u8 {
         (place % 251) as u8
     }
@@ -223,12 +297,13 @@ mod tests {
     async fn every_range_arrives_whole() {
         let size = 3 * BUFFER_BYTES as u64 + 17;
         let source = Arc::new(Pattern { size, read_max: 100_000, highest: AtomicU64::new(0) });
-        let buffers = Buffers::new(4);
         for (first, len) in [(0, size), (0, 0), (1, 1), (size - 1, 1), (5, BUFFER_BYTES as u64), (7, size - 7)] {
-            let download = Download::start(source.clone(), first, len, buffers.clone()).unwrap();
-            let bytes = drain(download).await.unwrap();
-            assert_eq!(bytes.len() as u64, len);
-            assert!(bytes.iter().enumerate().all(|(place, &byte)| byte == pattern(first + place as u64)));
+            for crowd in [0, usize::MAX] {
+                let download = Download::start(source.clone(), first, len, &shared(crowd)).unwrap();
+                let bytes = drain(download).await.unwrap();
+                assert_eq!(bytes.len() as u64, len);
+                assert!(bytes.iter().enumerate().all(|(place, &byte)| byte == pattern(first + place as u64)));
+            }
         }
     }
 
@@ -236,7 +311,7 @@ mod tests {
     async fn nothing_is_read_further_ahead_than_one_chunk() {
         let size = 100 * BUFFER_BYTES as u64;
         let source = Arc::new(Pattern { size, read_max: usize::MAX, highest: AtomicU64::new(0) });
-        let mut download = Download::start(source.clone(), 0, size, Buffers::new(4)).unwrap();
+        let mut download = Download::start(source.clone(), 0, size, &shared(usize::MAX)).unwrap();
         for taken in 1..5 {
             poll_fn(|cx| download.poll_next(cx)).await.unwrap().unwrap();
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -245,18 +320,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn in_a_crowd_nothing_is_read_before_it_is_wanted_unless_reading_is_slow() {
+        let size = 100 * BUFFER_BYTES as u64;
+        let source = Arc::new(Pattern { size, read_max: usize::MAX, highest: AtomicU64::new(0) });
+        let mut download = Download::start(source.clone(), 0, size, &shared(1)).unwrap();
+        for (wary, ahead) in [(0, 0), (2, 1), (1, 1), (0, 0)] {
+            download.wary = wary;
+            poll_fn(|cx| download.poll_next(cx)).await.unwrap().unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            let sent = size - download.remaining();
+            assert_eq!(source.highest.load(Ordering::Relaxed), sent + ahead * BUFFER_BYTES as u64, "wary={wary}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_blob_that_ends_early_is_an_error_and_not_an_end() {
         let source = Arc::new(Pattern { size: BUFFER_BYTES as u64, read_max: usize::MAX, highest: AtomicU64::new(0) });
-        let download = Download::start(source, 0, 2 * BUFFER_BYTES as u64, Buffers::new(4)).unwrap();
+        let download = Download::start(source, 0, 2 * BUFFER_BYTES as u64, &shared(usize::MAX)).unwrap();
         assert!(matches!(drain(download).await, Err(ReadFailed::Short { .. })));
     }
 
     #[tokio::test]
     async fn what_fits_one_chunk_needs_no_stream() {
         let source = Arc::new(Pattern { size: 10, read_max: 3, highest: AtomicU64::new(0) });
-        let mut small = Download::start(source.clone(), 2, 8, Buffers::new(4)).unwrap();
+        let mut small = Download::start(source.clone(), 2, 8, &shared(usize::MAX)).unwrap();
         assert_eq!(small.whole().unwrap(), (2..10).map(pattern).collect::<Vec<u8>>());
         let source = Arc::new(Pattern { size: 1 << 20, read_max: usize::MAX, highest: AtomicU64::new(0) });
-        assert_eq!(Download::start(source, 0, 1 << 20, Buffers::new(4)).unwrap().whole(), None);
+        assert_eq!(Download::start(source, 0, 1 << 20, &shared(usize::MAX)).unwrap().whole(), None);
     }
 }
