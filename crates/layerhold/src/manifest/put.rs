@@ -190,13 +190,15 @@ impl Repository {
             let view = inner.txn.store.view()?;
             self.find(view.as_ref())?
         };
-        // An absent repository is judged before the document, except for a call that may have been carried out before.
+        // An absent repository is judged before the document, except for a call that may have been carried out before:
+        // that one had a document without fault.
         if scope.is_none() && call.operation_id.is_none() {
             return Err(self.not_found().into());
         }
+        let judged = |error: PutError| if scope.is_none() { self.not_found().into() } else { error };
         let limits = &self.registry.limits;
         if put.tags.len() > limits.tags_per_put as usize {
-            return Err(PutError::TooManyTags { count: put.tags.len(), limit: limits.tags_per_put });
+            return Err(judged(PutError::TooManyTags { count: put.tags.len(), limit: limits.tags_per_put }));
         }
         let document_limits = DocumentLimits {
             size_bytes_max: limits.manifest_bytes,
@@ -204,11 +206,12 @@ impl Repository {
             schema1: put.schema1,
             ..DocumentLimits::default()
         };
-        let document = ManifestDocument::parse(&put.bytes, put.media_type.as_ref(), &document_limits)?;
+        let document = ManifestDocument::parse(&put.bytes, put.media_type.as_ref(), &document_limits)
+            .map_err(|error| judged(error.into()))?;
         let algorithm = put.expected.map_or(crate::digest::Algorithm::Sha256, |digest| digest.algorithm());
         let digest = Digest::of(algorithm, &put.bytes);
         if let Some(expected) = put.expected.filter(|expected| *expected != digest) {
-            return Err(PutError::DigestMismatch { expected, computed: digest });
+            return Err(judged(PutError::DigestMismatch { expected, computed: digest }));
         }
         let mut tags: Vec<Tag> = Vec::with_capacity(put.tags.len());
         put.tags.iter().for_each(|tag| {
@@ -247,12 +250,17 @@ impl Put<'_> {
             // A put that would change nothing is not judged by the rule of any tag, so this one would change something.
             Err(refused) => return Err(Stop::Refused(refused)),
         };
+        // A document without `mediaType` is what the first put called it, whatever this one calls it.
+        let (media_type, subject) = match &stored {
+            Some(row) => (row.media_type.clone(), row.subject),
+            None => (self.document.media_type.clone(), self.document.subject.as_ref().map(|subject| subject.digest)),
+        };
         let result = ManifestPut {
             digest: self.digest,
-            media_type: self.document.media_type.clone(),
+            media_type,
             created: stored.is_none(),
             tags: self.tags.iter().cloned().zip(changes.iter().copied()).collect(),
-            subject: self.document.subject.as_ref().map(|subject| subject.digest),
+            subject,
         };
         let heals = match (&stored, rows.intact) {
             (None, _) | (_, Some(true)) => false,
