@@ -13,7 +13,7 @@ use crate::store::{LockMode, StorageError};
 use crate::txn::{Commit, Decision, Outcome, Stop, no_limit};
 
 use super::UploadId;
-use super::errors::{CompleteError, UploadNotFound};
+use super::errors::{AppendError, CompleteError, UploadNotFound};
 use super::session::{Live, digest_of, drop_session};
 use super::staging::Staged;
 
@@ -114,6 +114,13 @@ impl Repository {
             Expected::Digest(digest) => digest.algorithm(),
             Expected::Computed | Expected::AnyOf(_) => Algorithm::Sha256,
         };
+        // A writer would find out piece by piece, when a session is already there.
+        let (size, limit) = (bytes.len() as u64, self.registry.limits.blob_bytes);
+        if size > limit {
+            let view = self.inner().txn.store.view()?;
+            self.find(view.as_ref())?.ok_or_else(|| self.not_found())?;
+            return Err(AppendError::TooLarge { size, limit }.into());
+        }
         let id = self.begin_upload(algorithm, call)?;
         let put = self.upload_writer(&id, Some(0), call).map_err(CompleteError::from).and_then(|mut writer| {
             writer.write(bytes)?;
