@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use layerhold::call::{Call, OperationId};
 use layerhold::clock::Clock;
+use layerhold::digest::Digest;
 use layerhold::engine::Engine;
 use layerhold::error::Failure;
 use layerhold::options::Limits as EngineLimits;
@@ -324,29 +325,11 @@ fn engine_limits(limits: Limits) -> EngineLimits {
 /// Whether two answers are the same. Of the manifests that stand in the way of a deletion the engine names some.
 fn agree(engine: &Answer, model: &Answer) -> bool {
     use crate::model::Refusal::{BlobReferenced, ReferencedBy};
-    if matches!(
-        (engine, model),
-        (
-            Answer::Refused(crate::model::Refusal::Malformed(_) | crate::model::Refusal::ManifestDigestMismatch { .. }),
-            Answer::Refused(crate::model::Refusal::RepositoryNotFound)
-        )
-    ) {
-        return true;
-    } // TEMP
-    if let (
-        Answer::ManifestPut { digest: a, created: false, .. },
-        Answer::ManifestPut { digest: b, created: false, .. },
-    ) = (engine, model)
-    {
-        return a == b;
-    } // TEMP
+    let some_of = |some: &[Digest], all: &[Digest]| !some.is_empty() && some.iter().all(|digest| all.contains(digest));
     match (engine, model) {
-        (
-            Answer::Refused(BlobReferenced { manifests: some } | ReferencedBy { manifests: some }),
-            Answer::Refused(BlobReferenced { manifests: all } | ReferencedBy { manifests: all }),
-        ) => {
-            let same_kind = std::mem::discriminant(engine) == std::mem::discriminant(model);
-            same_kind && !some.is_empty() && some.iter().all(|digest| all.contains(digest))
+        (Answer::Refused(BlobReferenced { manifests: some }), Answer::Refused(BlobReferenced { manifests: all }))
+        | (Answer::Refused(ReferencedBy { manifests: some }), Answer::Refused(ReferencedBy { manifests: all })) => {
+            some_of(some, all)
         }
         _ => engine == model,
     }
@@ -367,15 +350,7 @@ fn never_changes(answer: &Answer) -> bool {
 
 /// Whether a request is one change at the most, which an operation id can stand for.
 fn is_one_change(request: &Request) -> bool {
-    !matches!(
-        request,
-        Request::Repository(
-            _,
-            RepositoryRequest::StreamUpload { .. }
-                | RepositoryRequest::PutBlob { .. }
-                | RepositoryRequest::AppendPart { .. }
-        )
-    )
+    !matches!(request, Request::Repository(_, RepositoryRequest::StreamUpload { .. }))
 }
 
 type States = BTreeMap<layerhold::name::RepositoryName, crate::model::RepositoryState>;

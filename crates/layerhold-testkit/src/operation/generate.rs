@@ -54,9 +54,33 @@ impl<'a> Arbitrary<'a> for Script {
     }
 }
 
+/// Which of the choices below are about uploads and blobs.
+const UPLOAD_CHOICES: std::ops::RangeInclusive<u8> = 26..=117;
+
 impl<'a> Arbitrary<'a> for Operation {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        Ok(match u.int_in_range(0..=239_u8)? {
+        let choice = u.int_in_range(0..=239)?;
+        Self::of_choice(choice, u)
+    }
+}
+
+impl Operation {
+    /// An operation on uploads or blobs, or one that happens to the whole engine.
+    pub fn arbitrary_upload(u: &mut Unstructured<'_>) -> Result<Self> {
+        match u.int_in_range(0..=15_u8)? {
+            0 => Ok(Self::Reopen { close: u.arbitrary()? }),
+            1 => Ok(Self::AdvanceClock { step: skewed(u, 4)? }),
+            2 => Ok(Self::Repeat),
+            3 => Ok(Self::Maintain),
+            _ => {
+                let choice = u.int_in_range(UPLOAD_CHOICES)?;
+                Self::of_choice(choice, u)
+            }
+        }
+    }
+
+    fn of_choice(choice: u8, u: &mut Unstructured<'_>) -> Result<Self> {
+        Ok(match choice {
             0..=9 => {
                 Self::CreateRepository { repository: skewed(u, 4)?, mutability: mutability(u)?, sparse: u.ratio(1, 4)? }
             }

@@ -20,7 +20,7 @@ const REPOSITORIES: [&str; 4] = ["app", "app/base", "team/tool", "zz"];
 const TAGS: [&str; 6] = ["latest", "v1", "v1.1", "release-1", "dev", "V1"];
 
 /// Lengths of blob contents: none, tiny, both sides of the inline threshold, both sides of 64 KiB, several groups.
-const CONTENT_LENGTHS: [usize; 10] = [0, 2, 37, 1_000, 4_096, 4_097, 20_000, 65_536, 65_537, 260_000];
+const CONTENT_LENGTHS: [usize; 10] = [0, 2, 37, 1_000, 4_096, 4_097, 20_000, 65_536, 65_537, 300_000];
 
 /// How many repository names there are.
 pub const REPOSITORY_COUNT: u8 = REPOSITORIES.len() as u8;
