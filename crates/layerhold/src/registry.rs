@@ -177,14 +177,14 @@ impl Registry {
             let scope = Scope { registry, repository: ids.repository };
             let row_key = keys::repository(scope);
             let locks = attempt.lock(&[
-                (&name_key, LockMode::Exclusive),
                 (&ids_key, LockMode::Exclusive),
+                (&name_key, LockMode::Exclusive),
                 (&row_key, LockMode::Exclusive),
             ])?;
-            if value(&locks, 0).is_some() {
+            if value(&locks, 1).is_some() {
                 return Err(Stop::Refused(CreateError::AlreadyExists { repository: name.clone() }));
             }
-            if value(&locks, 1) != next.as_deref() {
+            if value(&locks, 0) != next.as_deref() {
                 return Err(Stop::Again);
             }
             ids.repository.0 += 1;

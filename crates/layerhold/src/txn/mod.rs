@@ -6,6 +6,7 @@
 
 pub(crate) mod committer;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::call::{Call, OperationId};
@@ -20,7 +21,8 @@ use crate::store::{Batch, CommitError, LockMode, LockSet, MetadataStore, Storage
 
 use committer::{Committer, Delta, Refusal, Submission};
 
-/// How often an operation is tried before it gives up, and after how many tries it holds its repository exclusively.
+/// How often an operation is tried before it gives up, and after how many tries it waits for its turn and holds its
+/// repository exclusively.
 const ATTEMPTS_MAX: u32 = 64;
 const ATTEMPTS_SHARED: u32 = 4;
 
@@ -113,6 +115,8 @@ pub(crate) struct Attempt<'a> {
     principal: &'a Principal,
     now_ms: u64,
     wall_ms: u64,
+    /// The first row that was asked for.
+    contended: RefCell<Vec<u8>>,
 }
 
 impl Attempt<'_> {
@@ -146,8 +150,12 @@ impl Attempt<'_> {
         if self.number < ATTEMPTS_SHARED { LockMode::Shared } else { LockMode::Exclusive }
     }
 
-    /// Takes all locks of the transaction, once, and reads the rows; the operation id's row is among them.
+    /// Takes all locks of the transaction, once, and reads the rows; the operation id's row is among them. The first row
+    /// is one that the transaction shares with whatever can get in its way.
     pub(crate) fn lock<E>(&self, rows: &[(&[u8], LockMode)]) -> Result<LockSet, Stop<E>> {
+        if let Some((key, _)) = rows.first() {
+            self.contended.replace(key.to_vec());
+        }
         let Some((id, arguments)) = self.operation else {
             return Ok(self.store.lock_and_get(rows)?);
         };
@@ -185,7 +193,12 @@ impl Transactor {
         E: From<Failure>,
     {
         let arguments = hash(arguments);
+        let mut contended = Vec::new();
+        let mut turn = None;
         for number in 0..ATTEMPTS_MAX {
+            if number >= ATTEMPTS_SHARED && turn.is_none() {
+                turn = Some(self.wait_for_turn(&contended).map_err(Failure::Storage)?);
+            }
             let attempt = Attempt {
                 store: self.store.as_ref(),
                 number,
@@ -193,8 +206,11 @@ impl Transactor {
                 principal: &call.principal,
                 now_ms: self.committer.now_ms(),
                 wall_ms: self.committer.wall_ms(),
+                contended: RefCell::new(contended),
             };
-            let commit = match body(&attempt) {
+            let decided = body(&attempt);
+            contended = attempt.contended.into_inner();
+            let commit = match decided {
                 Ok(Decision::Unchanged(result)) => return Ok(result),
                 Ok(Decision::Commit(commit)) => *commit,
                 Err(Stop::Again) => continue,
@@ -231,6 +247,16 @@ impl Transactor {
             };
         }
         Err(Failure::Contended { attempts: ATTEMPTS_MAX }.into())
+    }
+
+    /// Those who failed often over the same row go one after another from then on: what one of them reads before it holds
+    /// its locks, no other changes. Without it, of many who want one tag all but one find it moved, each time.
+    ///
+    /// Whoever waits here holds nothing else, and the key is no row's, so nobody who holds a row waits for it.
+    fn wait_for_turn(&self, contended: &[u8]) -> Result<LockSet, StorageError> {
+        let mut key = vec![u8::MAX];
+        key.extend_from_slice(contended);
+        self.store.lock_and_get(&[(&key, LockMode::Exclusive)])
     }
 
     /// The outcome of an earlier call under the same operation id, for operations that begin with something that cannot
