@@ -1,11 +1,19 @@
 //! What the engine does when the medium fails below it, and what it leaves behind when callers go away.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use layerhold::store::fs::FileSystem;
+use layerhold::store::journaled::{Journaled, JournaledOptions};
+use layerhold::store::local::LocalBlobStore;
+use layerhold::store::mem::MemTable;
+use layerhold::store::{CommitError, Durability, LockMode, LockSet, Member, MetadataStore, View};
 use layerhold::{
-    Algorithm, Call, CompleteUpload, Digest, ErrorKind, Expected, PartRange, Repository, RepositoryName,
-    RepositorySettings,
+    Algorithm, Call, CompleteUpload, Components, Digest, Engine, ErrorKind, Expected, Options, PartRange, RegistryName,
+    Repository, RepositoryName, RepositorySettings, StorageError, Stores,
 };
 use layerhold_testkit::engine::{self, TestEngine};
-use layerhold_testkit::fs::damage;
+use layerhold_testkit::fs::{SimFileSystem, damage};
 
 /// Long enough to be staged in a file.
 const LEN: usize = 40_000;
@@ -140,4 +148,55 @@ fn a_replaced_blob_goes_when_its_last_reader_does_and_keeps_nobody_waiting() {
     let done = test.engine().maintain().unwrap();
     assert_eq!((done.files_removed, done.more, blob_files(&test)), (1, false, 1), "{done:?}");
     assert_eq!(read(&app, &digest), content());
+}
+
+/// A metadata store that panics in one commit.
+struct Panicking {
+    inner: Journaled<MemTable>,
+    armed: AtomicBool,
+}
+
+impl MetadataStore for Panicking {
+    fn lock_and_get(&self, rows: &[(&[u8], LockMode)]) -> Result<LockSet, StorageError> {
+        self.inner.lock_and_get(rows)
+    }
+
+    fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
+        self.inner.view()
+    }
+
+    fn commit(
+        &self,
+        group: &[Member],
+        last_sequence: u64,
+        durability: Durability,
+        next: &mut dyn FnMut(),
+    ) -> Result<(), CommitError> {
+        assert!(!self.armed.swap(false, Ordering::SeqCst), "told to");
+        self.inner.commit(group, last_sequence, durability, next)
+    }
+
+    fn recovered_sequence(&self) -> u64 {
+        self.inner.recovered_sequence()
+    }
+
+    fn maintain(&self) -> Result<(), StorageError> {
+        self.inner.maintain()
+    }
+}
+
+#[test]
+fn a_panic_in_a_commit_keeps_nobody_waiting() {
+    let fs: Arc<dyn FileSystem> = Arc::new(SimFileSystem::new(1));
+    let options = JournaledOptions::default().with_guard_checks(false);
+    let inner = Journaled::create(Arc::clone(&fs), MemTable::new(), [1; 16], options);
+    let inner = inner.unwrap();
+    let metadata = Arc::new(Panicking { inner, armed: AtomicBool::new(false) });
+    let stores = Stores { metadata: Arc::clone(&metadata) as _, blobs: Arc::new(LocalBlobStore::create(fs).unwrap()) };
+    let engine = Engine::create_with(stores, Options::default(), Components::default()).unwrap();
+    metadata.armed.store(true, Ordering::SeqCst);
+    let create = |name: &str| engine.create_registry(&RegistryName::parse(name).unwrap(), &Call::anonymous());
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| create("one"))).is_err());
+    assert_eq!(create("two").unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert!(engine.registries().unwrap().is_empty(), "reads go on");
 }

@@ -5,6 +5,7 @@
 //! group, the first of those who queued up meanwhile leads that one, so that one group is applied while the next one
 //! is being synced. Members keep their locks until their group is applied.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
@@ -73,6 +74,10 @@ struct Queue {
     led: bool,
 }
 
+/// A group takes no more members once their writes are this long together: it is held in memory twice while it is written,
+/// and everybody in it waits for all of it.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+
 /// How many usage rows are remembered beyond those that groups in flight write.
 const COUNTERS_KEPT: usize = 4_096;
 
@@ -93,6 +98,8 @@ struct Counter {
 
 /// One waiter.
 struct Slot {
+    /// Length of its writes.
+    bytes: usize,
     state: Mutex<SlotState>,
     changed: Condvar,
 }
@@ -156,7 +163,9 @@ impl Committer {
 
     /// Commits and waits; the sequence of the commit, which is durable and readable when this returns.
     pub(crate) fn submit(&self, submission: Submission) -> Result<u64, Refusal> {
-        let slot = Arc::new(Slot { state: Mutex::new(SlotState::Waiting(Some(submission))), changed: Condvar::new() });
+        let bytes = submission.batch.as_bytes().len();
+        let state = Mutex::new(SlotState::Waiting(Some(submission)));
+        let slot = Arc::new(Slot { bytes, state, changed: Condvar::new() });
         let lead = {
             let mut queue = self.queue.lock();
             queue.waiting.push_back(Arc::clone(&slot));
@@ -199,21 +208,20 @@ impl Committer {
     }
 
     fn lead(&self) {
-        let slots: Vec<_> = {
-            let mut queue = self.queue.lock();
-            let len = queue.waiting.len().min(self.store.group_members_max());
-            queue.waiting.drain(..len).collect()
-        };
+        let slots = self.queue.lock().take_group(self.store.group_members_max());
         let group = self.form(slots);
         if group.members.is_empty() {
             self.hand_over();
             return;
         }
-        let mut handed_over = false;
+        let handed_over = Cell::new(false);
+        let abandoned = Abandoned { committer: self, slots: &group.slots, handed_over: &handed_over };
         let outcome = self.store.commit(&group.members, group.last_sequence, Durability::Synced, &mut || {
-            handed_over = true;
+            handed_over.set(true);
             self.hand_over();
         });
+        abandoned.was_not();
+        let handed_over = handed_over.get();
         self.settle(&group, &outcome, handed_over);
         // The locks go before anybody is told, so that whoever is told finds them free.
         drop(group.members);
@@ -346,6 +354,47 @@ impl Committer {
             Err(error) => {
                 self.poisoned.get_or_init(|| describe(error));
             }
+        }
+    }
+}
+
+impl Queue {
+    /// The first of those who wait, at least one where there is one.
+    fn take_group(&mut self, members_max: usize) -> Vec<Arc<Slot>> {
+        let mut bytes = 0;
+        let fits = |slot: &&Arc<Slot>| {
+            bytes += slot.bytes;
+            bytes <= GROUP_BYTES_MAX
+        };
+        let len = self.waiting.iter().take(members_max).take_while(fits).count().max(1);
+        self.waiting.drain(..len.min(self.waiting.len())).collect()
+    }
+}
+
+/// A group whose leader is in the store's hands. Should the store panic, the members are told, and nobody waits for a
+/// leader that is gone.
+struct Abandoned<'a> {
+    committer: &'a Committer,
+    slots: &'a [(Arc<Slot>, u64)],
+    handed_over: &'a Cell<bool>,
+}
+
+impl Abandoned<'_> {
+    fn was_not(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        let cause = "the metadata store panicked during a commit";
+        self.committer.poisoned.get_or_init(|| cause.to_owned());
+        for (slot, _) in self.slots {
+            let error = StorageError::Poisoned { cause: cause.to_owned() };
+            slot.finish(Err(Refusal::Store(CommitError::Unknown(error))));
+        }
+        if !self.handed_over.get() {
+            self.committer.hand_over();
         }
     }
 }
