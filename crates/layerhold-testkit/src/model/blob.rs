@@ -12,8 +12,15 @@ use super::{Download, Model, Outcome, Repository};
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     pub(super) bytes: Arc<[u8]>,
-    /// What the first manifest of this repository that named the blob calls it.
+    /// What the first manifest that named the blob calls it, here or where it was mounted from.
     pub(super) media_type: Option<MediaType>,
+}
+
+impl Link {
+    /// A blob that no manifest has named yet.
+    pub(super) fn new(bytes: Arc<[u8]>) -> Self {
+        Self { bytes, media_type: None }
+    }
 }
 
 impl Model {
@@ -34,14 +41,13 @@ impl Model {
         Ok(Answer::Bytes(bytes[cut(offset)..cut(offset.saturating_add(len))].to_vec()))
     }
 
-    /// Whoever could read the blob through the source can read it through the target. What the source calls it does not
-    /// come along.
+    /// Whoever could read the blob through the source can read it through the target, under the same media type.
     pub(super) fn mount_blob(&mut self, name: &RepositoryName, digest: &Digest, from: &RepositoryName) -> Outcome {
         self.repository(name)?;
         let source = self.repositories.get(from).and_then(|source| source.links.get(digest));
-        let bytes = Arc::clone(&source.ok_or(Refusal::MountSourceNotFound)?.bytes);
-        let size = bytes.len() as u64;
-        Ok(Answer::Mounted { size, already_linked: self.repository_mut(name)?.link(*digest, bytes) })
+        let link = source.ok_or(Refusal::MountSourceNotFound)?.clone();
+        let size = link.bytes.len() as u64;
+        Ok(Answer::Mounted { size, already_linked: self.repository_mut(name)?.link(*digest, link) })
     }
 
     /// A blob that a manifest of the repository references stays.
@@ -78,13 +84,9 @@ impl Model {
 
 impl Repository {
     /// Makes a blob readable through the repository; whether it was before. An existing link keeps its media type.
-    pub(super) fn link(&mut self, digest: Digest, bytes: Arc<[u8]>) -> bool {
+    pub(super) fn link(&mut self, digest: Digest, link: Link) -> bool {
         let already_linked = self.links.contains_key(&digest);
-        // A blob that comes after a sparse image that names it: the first manifest that named it gives the media type.
-        if !already_linked {
-            let media_type = None;
-            self.links.insert(digest, Link { bytes, media_type });
-        }
+        self.links.entry(digest).or_insert(link);
         already_linked
     }
 

@@ -6,7 +6,8 @@ use layerhold::digest::{Algorithm, Digest};
 use layerhold::name::{Principal, RepositoryName};
 
 use super::answer::{Answer, Refusal};
-use super::{Model, Outcome};
+use super::blob::Link;
+use super::{Model, Now, Outcome};
 use crate::operation::request::{Complete, Expected, StreamFinish};
 
 #[derive(Debug, Clone)]
@@ -159,7 +160,7 @@ impl Model {
         Ok(Answer::Completed {
             digest,
             size,
-            already_linked: self.repository_mut(name)?.link(digest, ended.bytes.into()),
+            already_linked: self.repository_mut(name)?.link(digest, Link::new(ended.bytes.into())),
         })
     }
 
@@ -184,14 +185,14 @@ impl Model {
         Ok(Answer::Completed {
             digest,
             size,
-            already_linked: self.repository_mut(name)?.link(digest, Arc::clone(bytes)),
+            already_linked: self.repository_mut(name)?.link(digest, Link::new(Arc::clone(bytes))),
         })
     }
 
     /// Where an open session lives and whose it is, for asking after it.
-    pub fn upload_owner(&self, number: u64, now: super::Now) -> Option<(RepositoryName, Principal)> {
+    pub fn upload_owner(&self, number: u64, now: Now) -> Option<(RepositoryName, Principal)> {
         let session = self.sessions.get(&number)?;
-        let alive = session.touched_ms + self.terms.upload_idle_ms > now.engine_ms;
+        let alive = session.is_alive(now, self.terms.upload_idle_ms);
         let mut repositories = self.repositories.iter();
         let (name, _) = repositories.find(|(_, repository)| repository.incarnation == session.repository)?;
         alive.then(|| (name.clone(), session.caller.clone()))
@@ -205,15 +206,19 @@ impl Model {
     /// Finished, cancelled, expired, begun elsewhere or by another caller: all of these are one answer.
     fn session(&mut self, name: &RepositoryName, session: u64, caller: &Principal) -> Result<&mut Session, Refusal> {
         let incarnation = self.repository(name)?.incarnation;
-        let alive_since_ms = self.now.engine_ms.saturating_sub(self.terms.upload_idle_ms);
+        let (now, idle_ms) = (self.now, self.terms.upload_idle_ms);
         let session = self.sessions.get_mut(&session).filter(|session| {
-            session.repository == incarnation && session.caller == *caller && session.touched_ms >= alive_since_ms
+            session.repository == incarnation && session.caller == *caller && session.is_alive(now, idle_ms)
         });
         session.ok_or(Refusal::UploadNotFound)
     }
 }
 
 impl Session {
+    fn is_alive(&self, now: Now, idle_ms: u64) -> bool {
+        now.engine_ms < self.touched_ms + idle_ms
+    }
+
     fn accept(&mut self, bytes: &[u8], now_ms: u64) -> Answer {
         if !bytes.is_empty() {
             self.bytes.extend_from_slice(bytes);
