@@ -24,6 +24,9 @@ pub trait Entropy: Send + Sync + Debug {
 /// A way to run work beside the caller.
 pub trait Spawner: Send + Sync + Debug {
     /// Runs `job` on another thread. An error means that it did not and will not run.
+    ///
+    /// A job lasts as long as the upload that it hashes for, so it must not wait behind another one: a pool whose threads
+    /// are all taken answers an error, and then the caller hashes by itself.
     fn spawn(&self, name: &str, job: Box<dyn FnOnce() + Send>) -> io::Result<()>;
 }
 

@@ -41,7 +41,8 @@ pub struct Stores {
 
 /// An open store. Cheap to clone, `Send + Sync`, holds no lock between calls; every call blocks until it is done.
 ///
-/// The engine starts no runtime and opens no socket. It spawns threads only through the
+/// The engine starts no runtime and opens no socket. Whoever opened it calls [`Engine::maintain`] now and then: without it
+/// nothing is lost, but upload sessions never expire and files of replaced blobs may stay. It spawns threads only through the
 /// [`Spawner`](crate::clock::Spawner) that it was given: one beside each large upload, to hash while bytes are written.
 #[derive(Clone)]
 pub struct Engine {
@@ -236,7 +237,8 @@ impl Engine {
     }
 
     /// At most `limit` changes after the sequence `after`, in order. Changes older than the option
-    /// [`change_keep_ms`](Options::change_keep_ms) may be gone.
+    /// [`change_keep_ms`](Options::change_keep_ms) may be gone: sequences have no gaps, so if the first one is not
+    /// `after + 1`, those between are.
     pub fn changes(&self, after: u64, limit: u32) -> Result<Vec<Change>, Failure> {
         let mut changes = Vec::new();
         let mut failed = None;

@@ -78,6 +78,7 @@
 //! | manifests, image listings, referrers | [`manifest`], [`PutManifest`] |
 //! | tags, their rules and their history | [`tag`] |
 //! | what every error means and what to do next | [`ErrorKind`], [`Failure`] |
+//! | expiries and removals, which the host drives: call it every second or so | [`Engine::maintain`] |
 //! | time, randomness and threads passed in | [`clock`] |
 //! | running over other storage | [`store`] |
 //!

@@ -97,7 +97,7 @@ impl Inner {
             let mut commit = Commit::new(locks, event, true);
             drop_session(attempt.view()?.as_ref(), &mut commit.batch, &id, &row)?;
             // Also where the row knows of no file: bytes that no commit spoke of may be in one.
-                commit.batch.put(&keys::removal(row.location), &[]);
+            commit.batch.put(&keys::removal(row.location), &[]);
             location = Some(row.location);
             Ok::<Decision<bool>, Stop<Failure>>(commit.decided())
         })?;

@@ -13,7 +13,7 @@ pub struct Options {
     pub inline_blob_bytes_max: u64,
     /// Length of a fingerprint group of new blobs: a range read verifies at least this much. Default 64 KiB.
     pub group_len: GroupLen,
-    /// An upload session is gone after this long without a part. Default 24 h, as spec'd nowhere and usual everywhere.
+    /// An upload session is gone after this long without a part. Default 24 h; no protocol states a term.
     pub upload_idle_ms: u64,
     /// How long an answer that lets a client skip an upload keeps the blob. Default 1 h.
     pub lease_ms: u64,
@@ -31,7 +31,7 @@ pub struct Options {
     pub pull_time_ms: u64,
     /// Length of a journal segment. Default 32 MiB.
     pub journal_segment_bytes: u64,
-    /// How long a call waits for a row lock. Default 10 s.
+    /// How long a call waits for a row lock, or for another writer of the same upload session. Default 10 s.
     pub lock_wait_ms: u64,
 }
 
@@ -78,6 +78,8 @@ impl Options {
         with_upload_commit_ms upload_commit_ms: u64,
         with_change_keep_ms change_keep_ms: u64,
         with_operation_keep_ms operation_keep_ms: u64,
+        with_closed_time_ms_max closed_time_ms_max: u64,
+        with_pull_time_ms pull_time_ms: u64,
         with_journal_segment_bytes journal_segment_bytes: u64,
         with_lock_wait_ms lock_wait_ms: u64,
     }

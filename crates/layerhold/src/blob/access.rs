@@ -17,8 +17,6 @@ use crate::txn::{Commit, Decision, Outcome, Stop, no_limit};
 use super::errors::{DeleteError, MountError, OpenError, ReadError};
 use super::reader::{BlobReader, Opened};
 
-
-
 /// Whether a repository may read a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BlobStatus {
@@ -151,7 +149,8 @@ impl Repository {
         }
     }
 
-    /// Makes a blob of another repository of the registry readable here. No bytes move. Durable when it returns.
+    /// Makes a blob of another repository of the registry readable here. No bytes move. Durable when it returns. It lets
+    /// a client skip an upload, so it comes with a lease as [`Repository::check_blobs`] gives it.
     pub fn mount_blob(&self, digest: &Digest, from: &RepositoryName, call: &Call) -> Result<MountedBlob, MountError> {
         let inner = self.inner();
         inner.check_writable()?;
@@ -159,7 +158,7 @@ impl Repository {
         let mut arguments = self.arguments("mount blob");
         arguments.digest(digest).str(from.as_str());
         let absent = || Stop::Refused(MountError::SourceNotFound { digest: *digest });
-        inner.txn.run(call, &mut arguments, no_limit, |attempt| {
+        let mounted = inner.txn.run(call, &mut arguments, no_limit, |attempt| {
             let target = self.find_or_refuse(attempt)?;
             let source = {
                 let view = attempt.view()?;
@@ -198,7 +197,10 @@ impl Repository {
             let bytes = i64::try_from(size).unwrap_or(i64::MAX);
             commit.add(keys::repository_usage(target), [0, 0, 1, bytes]);
             Ok::<Decision<_>, Stop<MountError>>(commit.decided())
-        })
+        })?;
+        // The mount is done whatever becomes of its lease; a call that only repeats its outcome may find nothing here.
+        drop(self.check_blobs(&[*digest]));
+        Ok(mounted)
     }
 
     /// Takes the repository's right to read a blob away. Refused while one of its manifests references the blob.

@@ -239,7 +239,6 @@ pub(crate) fn tags_of(view: &dyn View, scope: Scope, digest: &Digest) -> Result<
     })
 }
 
-
 fn reference_of(image: &ImageId) -> Reference {
     match image {
         ImageId::Tag(tag) | ImageId::Both(tag, _) => Reference::Tag(tag.clone()),
