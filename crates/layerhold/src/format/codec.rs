@@ -3,21 +3,26 @@
 use crate::digest::{Algorithm, Digest};
 use crate::store::StorageError;
 
+/// Room that an encoder begins with, in bytes: most rows fit, so that they are not moved while they grow.
+const ROW_BYTES: usize = 192;
+
 /// Appends encoded fields.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Encoder(Vec<u8>);
 
 impl Encoder {
     /// An encoder whose first byte is the version of the row's layout.
     #[must_use]
     pub fn versioned(version: u8) -> Self {
-        Self(vec![version])
+        let mut encoder = Self::bare();
+        encoder.u8(version);
+        encoder
     }
 
     /// An encoder without a leading byte.
     #[must_use]
     pub fn bare() -> Self {
-        Self::default()
+        Self(Vec::with_capacity(ROW_BYTES))
     }
 
     /// One byte.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 pub use super::error::ManifestError;
 use super::json::{DEPTH_MAX, Json, JsonLimits, VALUES_MAX};
-use super::members::{Members, descriptor, schema1_layer};
+use super::members::{Members, Path, descriptor, schema1_layer};
 use crate::descriptor::{Descriptor, MediaType};
 
 /// Longest manifest in bytes (Amazon ECR API, `ImageManifest`: 1 to 4,194,304 characters).
@@ -197,7 +197,7 @@ impl ManifestDocument {
         let mut references = Vec::with_capacity(layers.len() + 1);
         references.push(ManifestReference { descriptor: config, role: Role::Config, required: true });
         for (at, layer) in layers.iter().enumerate() {
-            let descriptor = descriptor(format!("layers[{at}]"), layer, oci)?;
+            let descriptor = descriptor(Path::Element("layers", at), layer, oci)?;
             let required = !descriptor.is_foreign();
             references.push(ManifestReference { descriptor, role: Role::Layer, required });
         }
@@ -226,7 +226,7 @@ impl ManifestDocument {
             .iter()
             .enumerate()
             .map(|(at, manifest)| {
-                let descriptor = descriptor(format!("manifests[{at}]"), manifest, oci)?;
+                let descriptor = descriptor(Path::Element("manifests", at), manifest, oci)?;
                 Ok(ManifestReference { descriptor, role: Role::Manifest, required: true })
             })
             .collect::<Result<_, ManifestError>>()?;
@@ -252,7 +252,7 @@ impl ManifestDocument {
             .iter()
             .enumerate()
             .map(|(at, layer)| {
-                let digest = schema1_layer(format!("fsLayers[{at}]"), layer)?;
+                let digest = schema1_layer(Path::Element("fsLayers", at), layer)?;
                 let descriptor = Descriptor::new(MediaType::DOCKER_LAYER, digest, 0);
                 Ok(ManifestReference { descriptor, role: Role::Layer, required: true })
             })

@@ -5,6 +5,7 @@
 //! Integers are kept exactly. Depth and number of values are bounded, so that no document costs more stack than a fixed
 //! amount, nor more memory than a fixed multiple of its length.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,9 +36,10 @@ impl Default for JsonLimits {
     }
 }
 
-/// A JSON value. Objects forget the order of their keys, which says nothing in JSON.
+/// A JSON value. Objects forget the order of their keys, which says nothing in JSON. Texts without escapes are the
+/// document's own bytes, so that reading a manifest costs few allocations.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Json {
+pub enum Json<'a> {
     /// `null`.
     Null,
     /// `true` or `false`.
@@ -49,19 +51,19 @@ pub enum Json {
     /// Any other number: with a fraction or an exponent, or too large. It is rounded, so nothing may rest on it.
     Inexact(f64),
     /// A string, escapes resolved.
-    String(String),
+    String(Cow<'a, str>),
     /// An array.
-    Array(Vec<Json>),
+    Array(Vec<Json<'a>>),
     /// An object.
-    Object(BTreeMap<String, Json>),
+    Object(BTreeMap<Cow<'a, str>, Json<'a>>),
 }
 
-impl Json {
+impl<'a> Json<'a> {
     /// Reads one document from the whole of `bytes`; white space around it is allowed.
     ///
     /// # Errors
     /// [`JsonError`].
-    pub fn parse(bytes: &[u8], limits: &JsonLimits) -> Result<Self, JsonError> {
+    pub fn parse(bytes: &'a [u8], limits: &JsonLimits) -> Result<Self, JsonError> {
         if bytes.starts_with(b"\xef\xbb\xbf") {
             return Err(JsonError::ByteOrderMark);
         }
@@ -97,7 +99,7 @@ impl Json {
     }
 
     /// The elements, if it is an array.
-    pub fn as_array(&self) -> Option<&[Json]> {
+    pub fn as_array(&self) -> Option<&[Self]> {
         match self {
             Self::Array(values) => Some(values),
             _ => None,
@@ -105,7 +107,7 @@ impl Json {
     }
 
     /// The members, if it is an object.
-    pub fn as_object(&self) -> Option<&BTreeMap<String, Json>> {
+    pub fn as_object(&self) -> Option<&BTreeMap<Cow<'a, str>, Self>> {
         match self {
             Self::Object(members) => Some(members),
             _ => None,
@@ -113,7 +115,7 @@ impl Json {
     }
 
     /// The member called `key`, if it is an object and has one.
-    pub fn get(&self, key: &str) -> Option<&Json> {
+    pub fn get(&self, key: &str) -> Option<&Self> {
         self.as_object()?.get(key)
     }
 
@@ -244,50 +246,54 @@ impl Value<'_> {
 }
 
 impl<'de> DeserializeSeed<'de> for Value<'_> {
-    type Value = Json;
+    type Value = Json<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
         self.reading.count_value()?;
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Value<'_> {
-    type Value = Json;
+    type Value = Json<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<Json, E> {
+    fn visit_unit<E: de::Error>(self) -> Result<Json<'de>, E> {
         Ok(Json::Null)
     }
 
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Json, E> {
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Json<'de>, E> {
         Ok(Json::Bool(value))
     }
 
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Json, E> {
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Json<'de>, E> {
         Ok(Json::Unsigned(value))
     }
 
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Json, E> {
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Json<'de>, E> {
         Ok(u64::try_from(value).map_or(Json::Negative(value), Json::Unsigned))
     }
 
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Json, E> {
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Json<'de>, E> {
         Ok(Json::Inexact(value))
     }
 
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Json, E> {
-        Ok(Json::String(value.to_owned()))
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Json<'de>, E> {
+        Ok(Json::String(Cow::Owned(value.to_owned())))
     }
 
-    fn visit_string<E: de::Error>(self, value: String) -> Result<Json, E> {
-        Ok(Json::String(value))
+    fn visit_borrowed_str<E: de::Error>(self, value: &'de str) -> Result<Json<'de>, E> {
+        Ok(Json::String(Cow::Borrowed(value)))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Json, A::Error> {
+    fn visit_string<E: de::Error>(self, value: String) -> Result<Json<'de>, E> {
+        Ok(Json::String(Cow::Owned(value)))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Json<'de>, A::Error> {
         let inside = self.inside()?;
         let mut values = Vec::new();
         while let Some(value) = elements.next_element_seed(inside)? {
@@ -296,10 +302,10 @@ impl<'de> Visitor<'de> for Value<'_> {
         Ok(Json::Array(values))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json<'de>, A::Error> {
         let inside = self.inside()?;
         let mut members = BTreeMap::new();
-        while let Some(key) = entries.next_key::<String>()? {
+        while let Some(key) = entries.next_key_seed(Key)? {
             if members.contains_key(&key) {
                 return Err(self.reading.stop(JsonError::DuplicateKey { key: excerpt(&key) }));
             }
@@ -310,11 +316,38 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 }
 
+/// Reads the key of a member.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(value.to_owned()))
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, value: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(value))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Json, JsonError> {
+    fn parse(text: &str) -> Result<Json<'_>, JsonError> {
         Json::parse(text.as_bytes(), &JsonLimits::default())
     }
 

@@ -1,6 +1,8 @@
 //! Reading the members of a document's objects, with an error that names the path.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::error::ManifestError;
 use super::json::Json;
@@ -29,24 +31,45 @@ const DESCRIPTOR_MEMBERS: &[&str] =
 /// Largest content that a descriptor may declare: sizes are signed 64-bit integers in OCI (descriptor.md, `size`).
 const SIZE_BYTES_MAX: u64 = i64::MAX as u64;
 
+/// Where an object stands in the document. Only an error spells it out.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Path {
+    /// The document's outermost object.
+    Root,
+    /// A member of it.
+    Member(&'static str),
+    /// An element of one of its arrays.
+    Element(&'static str, usize),
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Member(key) => f.write_str(key),
+            Self::Element(key, at) => write!(f, "{key}[{at}]"),
+        }
+    }
+}
+
 /// An object of the document and the path that leads to it.
 pub(super) struct Members<'a> {
-    path: String,
-    members: &'a BTreeMap<String, Json>,
+    path: Path,
+    members: &'a BTreeMap<Cow<'a, str>, Json<'a>>,
 }
 
 impl<'a> Members<'a> {
     /// The document's outermost object.
-    pub(super) fn root(document: &'a Json) -> Result<Self, ManifestError> {
+    pub(super) fn root(document: &'a Json<'a>) -> Result<Self, ManifestError> {
         let members = document.as_object().ok_or(ManifestError::NotAnObject { found: document.kind() })?;
-        Self { path: String::new(), members }.without_case_variants(ROOT_MEMBERS)
+        Self { path: Path::Root, members }.without_case_variants(ROOT_MEMBERS)
     }
 
     /// A descriptor, or something like one, that stands at `path`.
-    fn descriptor_at(path: String, value: &'a Json) -> Result<Self, ManifestError> {
+    fn descriptor_at(path: Path, value: &'a Json<'a>) -> Result<Self, ManifestError> {
         match value.as_object() {
             Some(members) => Self { path, members }.without_case_variants(DESCRIPTOR_MEMBERS),
-            None => Err(wrong_kind(path, "an object", value)),
+            None => Err(wrong_kind(path.to_string(), "an object", value)),
         }
     }
 
@@ -58,19 +81,20 @@ impl<'a> Members<'a> {
             '\u{212a}' => 'k',
             c => c.to_ascii_lowercase(),
         };
-        for key in self.members.keys() {
+        for key in self.members.keys().filter(|key| !known.contains(&key.as_ref())) {
             let resembled = known.iter().find(|member| key.chars().map(fold).eq(member.chars().map(fold)));
-            if let Some(member) = resembled
-                && key != member
-            {
-                return Err(ManifestError::CaseVariant { member: self.path_of(member), key: key.clone() });
+            if let Some(member) = resembled {
+                return Err(ManifestError::CaseVariant { member: self.path_of(member), key: key.to_string() });
             }
         }
         Ok(self)
     }
 
     fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        match self.path {
+            Path::Root => key.to_owned(),
+            path => format!("{path}.{key}"),
+        }
     }
 
     /// Whether the member is written down, be it as `null`.
@@ -79,11 +103,11 @@ impl<'a> Members<'a> {
     }
 
     /// The member unless it is absent or `null`, which many writers use for "none".
-    fn optional(&self, key: &str) -> Option<&'a Json> {
+    fn optional(&self, key: &str) -> Option<&'a Json<'a>> {
         self.members.get(key).filter(|value| !value.is_null())
     }
 
-    fn required(&self, key: &str) -> Result<&'a Json, ManifestError> {
+    fn required(&self, key: &str) -> Result<&'a Json<'a>, ManifestError> {
         self.members.get(key).ok_or_else(|| ManifestError::MissingMember { member: self.path_of(key) })
     }
 
@@ -92,7 +116,7 @@ impl<'a> Members<'a> {
         ManifestError::InvalidMember { member: self.path_of(key), reason: reason.to_string() }
     }
 
-    fn string(&self, key: &str, value: &'a Json) -> Result<&'a str, ManifestError> {
+    fn string(&self, key: &str, value: &'a Json<'a>) -> Result<&'a str, ManifestError> {
         value.as_str().ok_or_else(|| wrong_kind(self.path_of(key), "a string", value))
     }
 
@@ -105,13 +129,13 @@ impl<'a> Members<'a> {
         })
     }
 
-    pub(super) fn required_array(&self, key: &str) -> Result<&'a [Json], ManifestError> {
+    pub(super) fn required_array(&self, key: &str) -> Result<&'a [Json<'a>], ManifestError> {
         let value = self.required(key)?;
         value.as_array().ok_or_else(|| wrong_kind(self.path_of(key), "an array", value))
     }
 
     /// The entries of a list, refused by their number before any of them is looked at.
-    pub(super) fn bounded_array(&self, key: &'static str, limit: usize) -> Result<&'a [Json], ManifestError> {
+    pub(super) fn bounded_array(&self, key: &'static str, limit: usize) -> Result<&'a [Json<'a>], ManifestError> {
         let values = self.required_array(key)?;
         let count = values.len();
         if count > limit {
@@ -143,27 +167,33 @@ impl<'a> Members<'a> {
         entries
             .iter()
             .map(|(key, value)| match value.as_str() {
-                Some(text) => Ok((key.clone(), text.to_owned())),
+                Some(text) => Ok((key.to_string(), text.to_owned())),
                 None => Err(self.invalid(KEY, format_args!("{} is not a string key={key:?}", value.kind()))),
             })
             .collect()
     }
 
-    pub(super) fn required_descriptor(&self, key: &str, oci: bool) -> Result<Descriptor, ManifestError> {
-        descriptor(self.path_of(key), self.required(key)?, oci)
+    /// A member of the outermost object that is a descriptor.
+    pub(super) fn required_descriptor(&self, key: &'static str, oci: bool) -> Result<Descriptor, ManifestError> {
+        descriptor(Path::Member(key), self.required(key)?, oci)
     }
 
-    pub(super) fn optional_descriptor(&self, key: &str, oci: bool) -> Result<Option<Descriptor>, ManifestError> {
-        self.optional(key).map(|value| descriptor(self.path_of(key), value, oci)).transpose()
+    /// The same where it may be absent.
+    pub(super) fn optional_descriptor(
+        &self,
+        key: &'static str,
+        oci: bool,
+    ) -> Result<Option<Descriptor>, ManifestError> {
+        self.optional(key).map(|value| descriptor(Path::Member(key), value, oci)).transpose()
     }
 }
 
-fn wrong_kind(member: String, expected: &str, found: &Json) -> ManifestError {
+fn wrong_kind(member: String, expected: &str, found: &Json<'_>) -> ManifestError {
     ManifestError::InvalidMember { member, reason: format!("is {} instead of {expected}", found.kind()) }
 }
 
 /// Reads the descriptor at `path`. `oci` says whether the members that OCI added to Docker's have their meaning.
-pub(super) fn descriptor(path: String, value: &Json, oci: bool) -> Result<Descriptor, ManifestError> {
+pub(super) fn descriptor<'a>(path: Path, value: &'a Json<'a>, oci: bool) -> Result<Descriptor, ManifestError> {
     let members = Members::descriptor_at(path, value)?;
     let mut descriptor = Descriptor::new(
         members.required_media_type("mediaType")?,
@@ -190,6 +220,6 @@ pub(super) fn descriptor(path: String, value: &Json, oci: bool) -> Result<Descri
 }
 
 /// Reads an entry of schema 1's `fsLayers`, which is a digest and nothing else.
-pub(super) fn schema1_layer(path: String, value: &Json) -> Result<Digest, ManifestError> {
+pub(super) fn schema1_layer<'a>(path: Path, value: &'a Json<'a>) -> Result<Digest, ManifestError> {
     Members::descriptor_at(path, value)?.required_digest("blobSum")
 }

@@ -1,6 +1,6 @@
 //! Putting a manifest: the document, its references, its referrer row and its tags appear in one commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::call::Call;
 use crate::change::RepositoryEvent;
@@ -22,6 +22,11 @@ use crate::txn::{Attempt, Commit, Decision, Outcome, Stop};
 
 use super::document::{DocumentLimits, ManifestDocument, Role};
 use super::errors::PutError;
+
+/// What a row of a reference takes in a batch, about, its share of the list of references included; and how many rows
+/// of about that size a put writes besides.
+const ROW_BYTES: usize = 224;
+const OTHER_ROWS: usize = 12;
 
 /// A manifest to be put, with the tags that are to name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -510,6 +515,7 @@ impl Put<'_> {
     /// The rows that stand beside the manifest's own for as long as it is stored.
     fn write_document(&self, scope: Scope, rows: &Rows, commit: &mut Commit<ManifestPut>) -> Result<(), StorageError> {
         let batch = &mut commit.batch;
+        batch.reserve(self.bytes.len() + (self.references.len() + OTHER_ROWS) * ROW_BYTES);
         batch.put(&keys::manifest_bytes(scope, &self.digest), self.bytes);
         let entries = self.references.iter().map(|named| named.entry.clone()).collect();
         batch.put(&keys::manifest_references(scope, &self.digest), &ReferencesRow(entries).encode());
@@ -555,7 +561,7 @@ impl Named {
 
 /// Each (digest, role) once, in the document's order.
 fn name_once(document: &ManifestDocument) -> Vec<Named> {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = HashSet::with_capacity(document.references.len());
     let fresh =
         document.references.iter().filter(|reference| seen.insert((reference.descriptor.digest, reference.role)));
     fresh

@@ -37,6 +37,11 @@ impl Batch {
         Self::default()
     }
 
+    /// Makes room for writes of so many bytes, keys and values together, so that they are not moved while they grow.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
     /// Sets `key` to `value`.
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
         self.bytes.push(PUT);
