@@ -33,7 +33,9 @@ pub type OpenError = StorageError;
 /// The two stores under an engine.
 #[derive(Clone)]
 pub struct Stores {
-    /// Rows.
+    /// Rows. The engine locks the rows of [`keys::is_guard`] and lets others follow them, so a
+    /// [`Journaled`](crate::store::journaled::Journaled) that checks guards (it does in builds with debug assertions) is
+    /// made with [`with_unguarded`](crate::store::journaled::JournaledOptions::with_unguarded)`(|key| !keys::is_guard(key))`.
     pub metadata: Arc<dyn MetadataStore>,
     /// Bytes of large blobs.
     pub blobs: Arc<dyn BlobStore>,

@@ -1,4 +1,5 @@
 //! What the engine does when the medium fails below it, and what it leaves behind when callers go away.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test tells what went wrong")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,5 @@
 //! Manifests where the roles of one digest meet, and where their stored bytes are damaged.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test tells what went wrong")]
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! The same call under the same operation id is told its first outcome, whatever happened since; another call under it is
 //! refused.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test tells what went wrong")]
 
 use layerhold::{
     Algorithm, Call, CompleteUpload, DeleteMode, Expected, Failure, OperationId, PartRange, Registry, RegistryName,

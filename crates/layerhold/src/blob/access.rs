@@ -128,8 +128,11 @@ impl Repository {
                 batch.put(key, &row.encode());
             }
         }
-        inner.txn.committer.submit_relaxed(locks, batch)?;
-        Ok(kept)
+        match inner.txn.committer.submit_relaxed(locks, batch) {
+            // As above: reads go on, and nothing is removed.
+            Ok(()) | Err(StorageError::Poisoned { .. }) => Ok(kept),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens a blob for verified reads.
