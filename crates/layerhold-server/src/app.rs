@@ -3,7 +3,7 @@
 //! The engine's calls block. Those that change something wait for a sync and run on blocking threads; so does whatever
 //! reads more than a few rows. Point reads (a manifest, the existence of a blob, a page of tags) answer from memory in
 //! single microseconds and run on the thread that has the request in hand: a hop there and back costs more than they do,
-//! see `docs/decisions/0007-where-calls-run.md`.
+//! see `docs/decisions/0004-where-the-servers-calls-run.md`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -28,7 +28,6 @@ use crate::budget::Budget;
 use crate::buffers::Buffers;
 use crate::config::{Config, ConfigError, CreateOnPush};
 use crate::connection::Pulse;
-use crate::download::Downloads;
 use crate::host::{self, Wanted};
 use crate::request_id::{RequestId, RequestIds};
 use crate::serve::ServeError;
@@ -55,8 +54,8 @@ pub struct App {
     pub(crate) ecr: Ecr,
     /// Memory of bodies that are held whole.
     pub(crate) budget: Budget,
-    /// What downloads share.
-    pub(crate) downloads: Downloads,
+    /// Buffers of downloads.
+    pub(crate) buffers: Buffers,
     account: String,
     pace: Pace,
     ids: RequestIds,
@@ -105,7 +104,7 @@ impl App {
             oci_public,
             ecr,
             budget: Budget::new(config.body_memory_bytes),
-            downloads: Downloads::new(Buffers::new(IDLE_BUFFERS_MAX), cores()),
+            buffers: Buffers::new(IDLE_BUFFERS_MAX),
             account: config.account.clone(),
             pace: Pace { idle: config.idle_timeout, rate_min: config.body_rate_min },
             ids: RequestIds::new(),
@@ -160,10 +159,6 @@ impl App {
             _ => Answer::text("none", StatusCode::NOT_FOUND, "not found\n"),
         }
     }
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Runs `call` on a blocking thread; `None` where the call panicked or the server is stopping.

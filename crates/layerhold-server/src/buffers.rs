@@ -9,9 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-/// Size of each buffer: large enough that a hop between threads is lost in the time of hashing it, small enough that what
-/// was just hashed is still in the cache of a core when it is sent.
-pub const BUFFER_BYTES: usize = 256 << 10;
+/// Size of each buffer: two groups of a blob's fingerprint, large enough that the cost of a call is lost in that of the
+/// bytes, small enough that what was just hashed is still in the core's cache when it is sent.
+pub const BUFFER_BYTES: usize = 128 << 10;
 
 /// A pool of equal buffers.
 #[derive(Clone, Debug)]

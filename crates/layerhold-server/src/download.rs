@@ -1,17 +1,17 @@
 //! Sending a blob while it is read: every byte verified before it is handed over, one chunk ahead of the socket.
 //!
-//! Reading and hashing a chunk happens on a blocking thread while the chunk before it goes out, so that a large pull uses
-//! two cores; a slow peer holds no thread, because the next read starts only when the last chunk was taken. In memory
-//! are then at most the chunk that is read, the chunk that waits, and what the HTTP library holds of earlier ones: three
-//! buffers of [`BUFFER_BYTES`], whatever the blob's size.
+//! A chunk is read where it is sent, on the thread that serves the connection, as long as reading goes at the speed of
+//! memory. The way to another thread and back costs more than it brings: measured on two virtual cores it took a third
+//! of a large pull's processor time, and the bytes left the core whose cache they were hashed in. Once a read turns out
+//! slow, because a disk is behind it, blocking threads read for a while, one chunk ahead of the socket, so that other
+//! connections of this thread do not wait for the disk.
 //!
-//! Where as many downloads run as there are cores, a second core for one of them is a core taken from another, and the
-//! way to a thread and back is all loss: it costs a fifth of the processor time. Then a chunk is read where it is sent,
-//! unless reading turns out slow, as from a disk, which is what threads are for.
+//! A slow peer holds no thread either way, because the next read starts only when the last chunk was taken. In memory are
+//! at most the chunk that is read, the chunk that waits, and what the HTTP library holds of earlier ones, whatever the
+//! blob's size.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -65,36 +65,17 @@ impl Source for BlobReader {
     }
 }
 
-/// What all downloads of a server share. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Downloads {
-    buffers: Buffers,
-    running: Arc<AtomicUsize>,
-    crowd: usize,
-}
-
-impl Downloads {
-    /// Downloads into `buffers`; from `crowd` of them on, each stays on one thread.
-    #[must_use]
-    pub fn new(buffers: Buffers, crowd: usize) -> Downloads {
-        Downloads { buffers, running: Arc::new(AtomicUsize::new(0)), crowd }
-    }
-
-    fn are_crowded(&self) -> bool {
-        self.running.load(Ordering::Relaxed) >= self.crowd
-    }
-}
-
-/// A chunk that takes longer than this to read came from a disk: from memory it takes a tenth of a millisecond.
-const SLOW_READ: Duration = Duration::from_millis(1);
+/// A chunk that takes longer than this to read came from a disk: from memory it takes a twentieth of a millisecond, and a
+/// thread that has to wait for its turn on a busy machine should not count.
+const SLOW_READ: Duration = Duration::from_millis(2);
 
 /// How many chunks after a slow one are read on other threads without another try.
-const WARY_CHUNKS: u32 = 32;
+const WARY_CHUNKS: u32 = 64;
 
 /// A range of a blob on its way to a client.
 pub struct Download {
     source: Arc<dyn Source>,
-    shared: Downloads,
+    buffers: Buffers,
     /// Chunks to be read on other threads in any case.
     wary: u32,
     /// Where the next read begins.
@@ -118,12 +99,11 @@ impl Download {
         source: Arc<dyn Source>,
         first_byte: u64,
         len: u64,
-        shared: &Downloads,
+        buffers: &Buffers,
     ) -> Result<Download, ReadFailed> {
-        shared.running.fetch_add(1, Ordering::Relaxed);
         let mut download = Download {
             source,
-            shared: shared.clone(),
+            buffers: buffers.clone(),
             wary: 0,
             next: first_byte,
             unread: len,
@@ -141,8 +121,8 @@ impl Download {
     ///
     /// # Errors
     /// As [`Download::start`].
-    pub fn of_blob(reader: BlobReader, first_byte: u64, len: u64, shared: &Downloads) -> Result<Payload, ReadFailed> {
-        let mut download = Download::start(Arc::new(reader), first_byte, len, shared)?;
+    pub fn of_blob(reader: BlobReader, first_byte: u64, len: u64, buffers: &Buffers) -> Result<Payload, ReadFailed> {
+        let mut download = Download::start(Arc::new(reader), first_byte, len, buffers)?;
         Ok(match download.whole() {
             Some(bytes) => Payload::Bytes(bytes),
             None => Payload::Blob(Box::new(download)),
@@ -194,7 +174,7 @@ impl Download {
     }
 
     fn stays_here(&self) -> bool {
-        self.wary == 0 && self.shared.are_crowded()
+        self.wary == 0
     }
 
     fn reserve(&mut self) -> (u64, usize) {
@@ -209,24 +189,18 @@ impl Download {
         self.wary = self.wary.saturating_sub(1);
         let (offset, size) = self.reserve();
         let source = Arc::clone(&self.source);
-        let buffers = self.shared.buffers.clone();
+        let buffers = self.buffers.clone();
         self.reading = Some(tokio::task::spawn_blocking(move || read_chunk(&*source, &buffers, offset, size)));
     }
 
     fn read_here(&mut self) -> Result<Bytes, ReadFailed> {
         let begin = Instant::now();
         let (offset, size) = self.reserve();
-        let chunk = read_chunk(&*self.source, &self.shared.buffers, offset, size);
+        let chunk = read_chunk(&*self.source, &self.buffers, offset, size);
         if begin.elapsed() > SLOW_READ {
             self.wary = WARY_CHUNKS;
         }
         chunk
-    }
-}
-
-impl Drop for Download {
-    fn drop(&mut self) {
-        self.shared.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -254,7 +228,7 @@ fn read_chunk(source: &dyn Source, buffers: &Buffers, offset: u64, size: usize) 
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
 
@@ -276,10 +250,6 @@ mod tests {
         }
     }
 
-    fn shared(crowd: usize) -> Downloads {
-        Downloads::new(Buffers::new(4), crowd)
-    }
-
     fn pattern(place: u64) -> u8 {
         (place % 251) as u8
     }
@@ -297,9 +267,11 @@ mod tests {
     async fn every_range_arrives_whole() {
         let size = 3 * BUFFER_BYTES as u64 + 17;
         let source = Arc::new(Pattern { size, read_max: 100_000, highest: AtomicU64::new(0) });
+        let buffers = Buffers::new(4);
         for (first, len) in [(0, size), (0, 0), (1, 1), (size - 1, 1), (5, BUFFER_BYTES as u64), (7, size - 7)] {
-            for crowd in [0, usize::MAX] {
-                let download = Download::start(source.clone(), first, len, &shared(crowd)).unwrap();
+            for wary in [0, 2, u32::MAX] {
+                let mut download = Download::start(source.clone(), first, len, &buffers).unwrap();
+                download.wary = wary;
                 let bytes = drain(download).await.unwrap();
                 assert_eq!(bytes.len() as u64, len);
                 assert!(bytes.iter().enumerate().all(|(place, &byte)| byte == pattern(first + place as u64)));
@@ -308,22 +280,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_read_further_ahead_than_one_chunk() {
+    async fn nothing_is_read_before_it_is_wanted_unless_reading_is_slow() {
         let size = 100 * BUFFER_BYTES as u64;
         let source = Arc::new(Pattern { size, read_max: usize::MAX, highest: AtomicU64::new(0) });
-        let mut download = Download::start(source.clone(), 0, size, &shared(usize::MAX)).unwrap();
-        for taken in 1..5 {
-            poll_fn(|cx| download.poll_next(cx)).await.unwrap().unwrap();
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            assert_eq!(source.highest.load(Ordering::Relaxed), (taken + 1) * BUFFER_BYTES as u64);
-        }
-    }
-
-    #[tokio::test]
-    async fn in_a_crowd_nothing_is_read_before_it_is_wanted_unless_reading_is_slow() {
-        let size = 100 * BUFFER_BYTES as u64;
-        let source = Arc::new(Pattern { size, read_max: usize::MAX, highest: AtomicU64::new(0) });
-        let mut download = Download::start(source.clone(), 0, size, &shared(1)).unwrap();
+        let mut download = Download::start(source.clone(), 0, size, &Buffers::new(4)).unwrap();
         for (wary, ahead) in [(0, 0), (2, 1), (1, 1), (0, 0)] {
             download.wary = wary;
             poll_fn(|cx| download.poll_next(cx)).await.unwrap().unwrap();
@@ -334,18 +294,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_slow_read_moves_the_next_ones_to_other_threads() {
+        struct Slow(Pattern);
+        impl Source for Slow {
+            fn read_at(&self, offset: u64, space: &mut [u8]) -> Result<usize, ReadFailed> {
+                std::thread::sleep(2 * SLOW_READ);
+                self.0.read_at(offset, space)
+            }
+        }
+        let size = 100 * BUFFER_BYTES as u64;
+        let source = Slow(Pattern { size, read_max: usize::MAX, highest: AtomicU64::new(0) });
+        let download = Download::start(Arc::new(source), 0, size, &Buffers::new(4)).unwrap();
+        assert_eq!(download.wary, WARY_CHUNKS);
+    }
+
+    #[tokio::test]
     async fn a_blob_that_ends_early_is_an_error_and_not_an_end() {
         let source = Arc::new(Pattern { size: BUFFER_BYTES as u64, read_max: usize::MAX, highest: AtomicU64::new(0) });
-        let download = Download::start(source, 0, 2 * BUFFER_BYTES as u64, &shared(usize::MAX)).unwrap();
+        let download = Download::start(source, 0, 2 * BUFFER_BYTES as u64, &Buffers::new(4)).unwrap();
         assert!(matches!(drain(download).await, Err(ReadFailed::Short { .. })));
     }
 
     #[tokio::test]
     async fn what_fits_one_chunk_needs_no_stream() {
         let source = Arc::new(Pattern { size: 10, read_max: 3, highest: AtomicU64::new(0) });
-        let mut small = Download::start(source.clone(), 2, 8, &shared(usize::MAX)).unwrap();
+        let mut small = Download::start(source.clone(), 2, 8, &Buffers::new(4)).unwrap();
         assert_eq!(small.whole().unwrap(), (2..10).map(pattern).collect::<Vec<u8>>());
         let source = Arc::new(Pattern { size: 1 << 20, read_max: usize::MAX, highest: AtomicU64::new(0) });
-        assert_eq!(Download::start(source, 0, 1 << 20, &shared(usize::MAX)).unwrap().whole(), None);
+        assert_eq!(Download::start(source, 0, 1 << 20, &Buffers::new(4)).unwrap().whole(), None);
     }
 }

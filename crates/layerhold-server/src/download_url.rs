@@ -9,7 +9,8 @@ use layerhold_oci::range::{self, Wanted};
 use crate::answer::Answer;
 use crate::app::{App, blocking};
 use crate::body::Payload;
-use crate::download::{Download, Downloads};
+use crate::buffers::Buffers;
+use crate::download::Download;
 
 const OPERATION: &str = "download";
 
@@ -19,17 +20,17 @@ pub(crate) async fn answer(app: &App, token: &str, parts: &Parts) -> Answer {
         return Answer::text(OPERATION, StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n")
             .with(http::header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
-    let (engine, token, downloads) = (app.engine.clone(), token.to_owned(), app.downloads.clone());
+    let (engine, token, buffers) = (app.engine.clone(), token.to_owned(), app.buffers.clone());
     let head = parts.method == Method::HEAD;
     let wanted = parts.headers.get(RANGE).map(|range| range.to_str().unwrap_or_default().to_owned());
     let opened = blocking(move || match engine.open_download(&token) {
-        Ok(reader) => serve(reader, wanted.as_deref(), head, &downloads),
+        Ok(reader) => serve(reader, wanted.as_deref(), head, &buffers),
         Err(error) => refusal(&error),
     });
     opened.await.unwrap_or_else(|| Answer::text(OPERATION, StatusCode::SERVICE_UNAVAILABLE, "try again\n"))
 }
 
-fn serve(reader: layerhold::BlobReader, wanted: Option<&str>, head: bool, downloads: &Downloads) -> Answer {
+fn serve(reader: layerhold::BlobReader, wanted: Option<&str>, head: bool, buffers: &Buffers) -> Answer {
     let size = reader.size();
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -49,7 +50,7 @@ fn serve(reader: layerhold::BlobReader, wanted: Option<&str>, head: bool, downlo
         }
     };
     headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
-    let payload = if head { Ok(Payload::Empty) } else { Download::of_blob(reader, first_byte, len, downloads) };
+    let payload = if head { Ok(Payload::Empty) } else { Download::of_blob(reader, first_byte, len, buffers) };
     match payload {
         Ok(payload) => Answer { status, headers, payload, operation: OPERATION, cause: None },
         Err(fault) => failed(crate::chain(&fault)),
