@@ -121,7 +121,12 @@ pub fn ecr(data: &[u8]) {
         };
         let response = ecr.respond(request, &Call::anonymous());
         let body: serde_json::Value = serde_json::from_slice(&response.body).expect("an answer is JSON");
-        assert!(matches!(response.status, 200 | 400 | 501), "{} {target} {body} {:?}", response.status, response.cause);
+        assert!(
+            matches!(response.status, 200 | 400 | 404 | 501),
+            "{} {target} {body} {:?}",
+            response.status,
+            response.cause
+        );
         assert_eq!(response.status == 200, body.get("__type").is_none());
         if let Some(id) = body.get("uploadId").and_then(serde_json::Value::as_str) {
             upload = id.to_owned();

@@ -252,12 +252,20 @@ fn without_pull_times(
 /// no outcome to keep; a streamed body and a session without bytes are gone with the process.
 fn can_be_asked_again(request: &RepositoryRequest, answer: &Answer) -> bool {
     use RepositoryRequest as On;
-    let changes = match request {
-        On::Create { .. } | On::Delete { .. } | On::PutTagMutability { .. } | On::PutAttributes { .. } => true,
-        On::MountBlob { .. } | On::DeleteBlob { .. } | On::DeleteImage { .. } | On::Untag { .. } => true,
-        On::PutManifest(_) | On::CancelUpload { .. } | On::CompleteUpload { .. } => true,
-        _ => false,
-    };
+    let changes = matches!(
+        request,
+        On::Create { .. }
+            | On::Delete { .. }
+            | On::PutTagMutability { .. }
+            | On::PutAttributes { .. }
+            | On::MountBlob { .. }
+            | On::DeleteBlob { .. }
+            | On::DeleteImage { .. }
+            | On::Untag { .. }
+            | On::PutManifest(_)
+            | On::CancelUpload { .. }
+            | On::CompleteUpload { .. }
+    );
     changes && !matches!(answer, Answer::Refused(_))
 }
 

@@ -17,7 +17,7 @@ use layerhold::upload::{
 };
 
 use crate::model::answer::{BlobFacts, ImageFacts, ReferrerFacts, RepositoryFacts, TagFacts, TagMove};
-use crate::model::{Answer, Refusal, RepositoryState, Terms};
+use crate::model::{Answer, HistoryEntry, Refusal, RepositoryState, Terms};
 use crate::operation::pool;
 use crate::operation::request::{
     Complete, Expected, ImageName, PutManifest, RegistryRequest, RepositoryRequest, Request, StreamFinish,
@@ -142,9 +142,11 @@ fn on_repository(
     let by = |caller: &layerhold::name::Principal| Call { principal: caller.clone(), ..call.clone() };
     Ok(match request {
         On::Create { tag_mutability, sparse_images } => {
-            let mut settings = RepositorySettings::default();
-            settings.tag_mutability = tag_mutability.clone();
-            settings.sparse_images = *sparse_images;
+            let settings = RepositorySettings {
+                tag_mutability: tag_mutability.clone(),
+                sparse_images: *sparse_images,
+                ..RepositorySettings::default()
+            };
             Answer::Repository(repository_facts(registry.create_repository(name, &settings, call)?))
         }
         On::Delete { force } => {
@@ -357,11 +359,7 @@ fn describe_images(repository: &Repository, tagged: Option<bool>, limit: u32) ->
     Ok(images.into_iter().map(image_facts).collect())
 }
 
-fn tag_history(
-    repository: &Repository,
-    tag: &layerhold::name::Tag,
-    limit: u32,
-) -> Result<Vec<(u64, Option<Digest>, Option<Digest>)>, Said> {
+fn tag_history(repository: &Repository, tag: &layerhold::name::Tag, limit: u32) -> Result<Vec<HistoryEntry>, Said> {
     let events = pages(limit, |after| repository.tag_history(tag, after, limit))?;
     Ok(events.into_iter().map(|event| (event.wall_ms, event.from, event.to)).collect())
 }

@@ -112,7 +112,7 @@ pub enum Answer {
     /// Manifests whose subject was asked for.
     Referrers(Vec<ReferrerFacts>),
     /// Moves of one tag: when, from where, to where.
-    History(Vec<(u64, Option<Digest>, Option<Digest>)>),
+    History(Vec<super::HistoryEntry>),
 }
 
 /// Why a request was refused, with the facts that the refusal states.

@@ -8,7 +8,7 @@ use layerhold::name::{RepositoryName, Tag};
 
 use super::answer::{Answer, ImageFacts, ReferrerFacts, RepositoryFacts, TagFacts};
 use super::manifest::Image;
-use super::{Model, Outcome, Repository};
+use super::{HistoryEntry, Model, Outcome, Repository};
 use crate::operation::request::ImageName;
 
 /// Everything that can be seen of one repository, for comparing a whole store.
@@ -25,7 +25,7 @@ pub struct RepositoryState {
     /// The bytes of every linked blob.
     pub blobs: BTreeMap<Digest, Vec<u8>>,
     /// The moves of every tag that has any.
-    pub history: BTreeMap<Tag, Vec<(u64, Option<Digest>, Option<Digest>)>>,
+    pub history: BTreeMap<Tag, Vec<HistoryEntry>>,
 }
 
 impl Model {

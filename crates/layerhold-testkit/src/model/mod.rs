@@ -111,9 +111,12 @@ struct Repository {
     links: BTreeMap<Digest, blob::Link>,
     images: BTreeMap<Digest, Image>,
     tags: BTreeMap<Tag, TagRow>,
-    /// All moves of each tag, oldest first: when, from where, to where.
-    history: BTreeMap<Tag, Vec<(u64, Option<Digest>, Option<Digest>)>>,
+    /// All moves of each tag, oldest first.
+    history: BTreeMap<Tag, Vec<HistoryEntry>>,
 }
+
+/// A move of a tag: when, from where, to where.
+pub type HistoryEntry = (u64, Option<Digest>, Option<Digest>);
 
 #[derive(Debug, Clone)]
 struct TagRow {

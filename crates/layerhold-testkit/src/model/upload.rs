@@ -108,20 +108,23 @@ impl Model {
         if let Some(first_byte) = first_byte.filter(|&first_byte| first_byte != durable_offset) {
             return Err(Refusal::OutOfOrder { first_byte, durable_offset });
         }
-        let (first_half, _) = bytes.split_at(bytes.len() / 2);
-        for bytes in [first_half, bytes] {
-            let size = durable_offset + bytes.len() as u64;
-            if size > limits.blob_bytes {
-                return Err(Refusal::BlobTooLarge { size, limit: limits.blob_bytes });
-            }
-            if *end == StreamFinish::CommitAndDrop && bytes.len() == first_half.len() {
-                session.accept(first_half, now);
-            }
-        }
+        let judge = |bytes: &[u8]| match durable_offset + bytes.len() as u64 {
+            size if size > limits.blob_bytes => Err(Refusal::BlobTooLarge { size, limit: limits.blob_bytes }),
+            _ => Ok(()),
+        };
         match end {
-            StreamFinish::Finish => Ok(session.accept(bytes, now)),
-            StreamFinish::CommitAndDrop => Ok(Answer::Accepted { durable_offset: session.offset() }),
+            StreamFinish::Finish => {
+                judge(bytes)?;
+                Ok(session.accept(bytes, now))
+            }
+            StreamFinish::CommitAndDrop => {
+                let first_half = &bytes[..bytes.len() / 2];
+                judge(first_half)?;
+                let accepted = session.accept(first_half, now);
+                judge(bytes).map(|()| accepted)
+            }
             StreamFinish::Complete(complete) => {
+                judge(bytes)?;
                 session.accept(bytes, now);
                 self.complete_upload(name, number, caller, complete)
             }
