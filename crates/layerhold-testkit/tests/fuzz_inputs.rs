@@ -5,6 +5,14 @@
 use std::path::{Path, PathBuf};
 
 #[path = "../../../fuzz/src/lib.rs"]
+#[allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "a fuzz target's way of failing is to panic; the fuzz workspace has its own lints"
+)]
 mod targets;
 
 fn replay(target: &str, body: impl Fn(&[u8])) {
