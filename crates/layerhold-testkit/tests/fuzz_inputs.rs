@@ -2,6 +2,8 @@
 //!
 //! Method: every file below `fuzz/corpus/` and `fuzz/artifacts/` goes through its target's body.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
+
 use std::path::{Path, PathBuf};
 
 #[path = "../../../fuzz/src/lib.rs"]

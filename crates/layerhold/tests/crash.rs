@@ -6,6 +6,13 @@
 //!
 //! `LAYERHOLD_CRASH_SCRIPTS` says how many random scripts there are, `LAYERHOLD_SEED` from which seed.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 use layerhold_testkit::crash::{Budget, Cuts, cut_everywhere};
 use layerhold_testkit::operation::{
     Declared, ExpectedDigest, ExpectedManifest, Image, Operation, Position, Script, Share, StreamEnd, Through,

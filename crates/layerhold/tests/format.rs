@@ -1,5 +1,12 @@
 //! The bytes on disk, as docs/format.md spells them: the examples of that page are compared with what the code writes.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 use layerhold::Tag;
 use layerhold::digest::Digest;
 use layerhold::format::keys::{self, RegistryId, RepositoryId, Scope};

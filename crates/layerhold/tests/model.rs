@@ -6,6 +6,13 @@
 //!
 //! `LAYERHOLD_MODEL_OPERATIONS` says how many operations each test runs, `LAYERHOLD_SEED` from which seed.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 use std::path::Path;
 
 use layerhold_testkit::campaign::{campaign, replay};

@@ -1,5 +1,12 @@
 //! Reading blobs at any place and from several threads: what comes is what was pushed, or nothing.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 use std::path::Path;
 
 use layerhold::blob::ReadFault;

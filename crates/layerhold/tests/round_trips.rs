@@ -1,5 +1,12 @@
 //! How often an operation asks its metadata store: a store across a network pays for each time.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 use std::sync::Arc;
 
 use layerhold::store::fs::FileSystem;

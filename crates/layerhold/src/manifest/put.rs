@@ -426,7 +426,7 @@ impl Put<'_> {
                 row
             }
         };
-        
+
         let losers_at = 2 + self.tags.len();
         let mut losers = BTreeMap::new();
         for (index, digest) in rows.losers.iter().enumerate() {

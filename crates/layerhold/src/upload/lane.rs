@@ -12,7 +12,9 @@ use crate::digest::{Algorithm, DigestHasher};
 /// Bytes that are written and hashed at the same time, so that nobody has to copy them.
 pub(crate) type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
-/// How many bytes may wait to be hashed. With it an open upload stays below one MiB whatever the body's length.
+/// How many bytes may be waiting or hashed before the writer waits, too. One buffer may wait behind the one that is hashed
+/// whatever their length, so that the thread need not wait for the writer; with buffers of at most 256 KiB an open upload
+/// stays below one MiB whatever the body's length.
 const QUEUED_BYTES_MAX: usize = 512 << 10;
 
 /// Below this much, a thread costs more than it gives.
@@ -75,7 +77,7 @@ impl Lane {
             return;
         }
         let mut queue = self.shared.queue.lock();
-        while queue.bytes > 0 && queue.bytes + len > QUEUED_BYTES_MAX {
+        while !queue.chunks.is_empty() && queue.bytes + len > QUEUED_BYTES_MAX {
             self.shared.changed.wait(&mut queue);
         }
         queue.bytes += len;
@@ -122,6 +124,8 @@ impl Shared {
         let mut queue = self.queue.lock();
         loop {
             if let Some(chunk) = queue.chunks.pop_front() {
+                // The next buffer may wait in its place.
+                self.changed.notify_all();
                 drop(queue);
                 self.hashes.lock().update(chunk.as_ref().as_ref());
                 queue = self.queue.lock();

@@ -3,6 +3,13 @@
 //! The reference model (`tests/model.rs`) holds the rules over random sequences; here stand the cases that a reader wants to
 //! see, and those that need threads, clocks or handles that live on.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 mod blob;
 mod listing;
 mod manifest;
