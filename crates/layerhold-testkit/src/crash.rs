@@ -54,21 +54,21 @@ impl std::ops::AddAssign for Cuts {
 pub fn cut_everywhere(script: &Script, budget: Budget) -> Result<Cuts, Disagreement> {
     let fs = SimFileSystem::new(1);
     let mut whole = Runner::new(memory_on(fs.clone()), script.small_limits);
-    let first = fs.mutating_calls() + 1;
+    let making = fs.mutating_calls();
     whole.run(script)?;
-    let last = fs.mutating_calls();
     let mut done = Cuts::default();
-    for cut in first..=last {
+    for cut in 1..=fs.mutating_calls() - making {
         done += cut_at(script, cut, budget)?;
     }
     Ok(done)
 }
 
-/// Runs `script` and cuts the power at the `cut`-th call that changes the medium.
+/// Runs `script` and cuts the power at the `cut`-th call that changes the medium, counted from when the store was made.
+/// Without so many calls it is cut after the last.
 pub fn cut_at(script: &Script, cut: u64, budget: Budget) -> Result<Cuts, Disagreement> {
     let fs = SimFileSystem::new(1);
     let mut runner = Runner::new(memory_on(fs.clone()), script.small_limits);
-    fs.crash_at(cut);
+    fs.crash_at(fs.mutating_calls() + cut);
     let in_flight = run_until_cut(&mut runner, script, &fs)?;
     let scene = Scene::new(runner, in_flight, cut);
     let mut done = Cuts { cuts: 1, ..Cuts::default() };

@@ -49,6 +49,8 @@ pub enum Event {
     UploadExpired {
         /// The repository that it belonged to.
         repository: RepositoryName,
+        /// That repository's id, unique in the store: its name alone may be in several registries.
+        repository_id: u64,
         /// The session.
         upload: UploadId,
     },
@@ -147,8 +149,8 @@ impl Row for ChangeRow {
             Event::StoreCreated => {
                 encoder.u8(3);
             }
-            Event::UploadExpired { repository, upload } => {
-                encoder.u8(4).str(repository.as_str()).raw(&upload.0);
+            Event::UploadExpired { repository, repository_id, upload } => {
+                encoder.u8(4).str(repository.as_str()).u64(*repository_id).raw(&upload.0);
             }
         }
     }
@@ -168,6 +170,7 @@ impl Row for ChangeRow {
             3 => Event::StoreCreated,
             4 => Event::UploadExpired {
                 repository: decoder.parsed(|text| RepositoryName::parse(text).ok())?,
+                repository_id: decoder.u64()?,
                 upload: UploadId(decoder.array()?),
             },
             _ => return Err(decoder.malformed()),

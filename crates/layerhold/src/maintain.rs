@@ -93,7 +93,8 @@ impl Inner {
                 return Err(Stop::Again);
             }
             let repository = RepositoryRow::decode(value(&locks, 1).unwrap_or_default())?.name;
-            let event = Event::UploadExpired { repository, upload: id };
+            let repository_id = row.scope.repository.0;
+            let event = Event::UploadExpired { repository, repository_id, upload: id };
             let mut commit = Commit::new(locks, event, true);
             drop_session(attempt.view()?.as_ref(), &mut commit.batch, &id, &row)?;
             // Also where the row knows of no file: bytes that no commit spoke of may be in one.

@@ -1,6 +1,5 @@
 //! Many callers that want the same row: each of them gets its turn.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test tells what went wrong")]
-#![expect(clippy::disallowed_methods, reason = "callers are threads here")]
 
 use std::path::Path;
 use std::sync::{Arc, Barrier};

@@ -7,7 +7,7 @@
 //!
 //! Rules that hold everywhere:
 //! - A refused operation changes nothing, with one exception: an upload whose digest does not match ends (see
-//!   [`Model::complete_upload`]).
+//!   `Model::complete_upload`).
 //! - Tests are made in the order in which they stand in each method, and the first that fails is the answer.
 //! - A name that was deleted and made again is a new repository; nothing of the old one is seen through it.
 
