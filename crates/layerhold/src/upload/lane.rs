@@ -1,4 +1,8 @@
 //! Hashing beside the write: digest and fingerprint of an upload, on another thread once there is enough to hash.
+//!
+//! The thread runs the digest, which costs several times the fingerprint. The fingerprint is run by whoever has nothing
+//! better to do: the thread when it has caught up, the writer when it would have to wait. Both hashes take the buffers in
+//! the order in which they were pushed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,10 +16,10 @@ use crate::digest::{Algorithm, DigestHasher};
 /// Bytes that are written and hashed at the same time, so that nobody has to copy them.
 pub(crate) type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
-/// How many bytes may be waiting or hashed before the writer waits, too. One buffer may wait behind the one that is hashed
-/// whatever their length, so that the thread need not wait for the writer; with buffers of at most 256 KiB an open upload
-/// stays below one MiB whatever the body's length.
-const QUEUED_BYTES_MAX: usize = 512 << 10;
+/// How many bytes may be in the queue before the writer waits. One buffer may wait behind the one that is hashed whatever
+/// their length, so that the thread need not wait for the writer; with buffers of at most 256 KiB an open upload stays
+/// below one MiB whatever the body's length.
+const QUEUED_BYTES_MAX: usize = 768 << 10;
 
 /// Below this much, a thread costs more than it gives.
 const BESIDE_BYTES_MIN: u64 = 256 << 10;
@@ -31,11 +35,12 @@ impl Hashes {
     pub(crate) fn new(algorithm: Algorithm, group_len: GroupLen) -> Self {
         Self { digest: DigestHasher::new(algorithm), fingerprint: FingerprintHasher::new(group_len) }
     }
+}
 
-    fn update(&mut self, bytes: &[u8]) {
-        self.digest.update(bytes);
-        self.fingerprint.update(bytes);
-    }
+/// The same, held for as long as the value lives.
+pub(crate) struct HeldHashes<'a> {
+    pub(crate) digest: MutexGuard<'a, DigestHasher>,
+    pub(crate) fingerprint: MutexGuard<'a, FingerprintHasher>,
 }
 
 /// Hashes bytes in the order in which they are pushed.
@@ -46,22 +51,34 @@ pub(crate) struct Lane {
 }
 
 struct Shared {
-    hashes: Mutex<Hashes>,
+    digest: Mutex<DigestHasher>,
+    fingerprint: Mutex<FingerprintHasher>,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
 
+/// Buffers that one of the hashes has not taken in yet. Both go through them from the front, each at its own pace.
 #[derive(Default)]
 struct Queue {
     chunks: VecDeque<SharedBytes>,
-    /// Bytes in `chunks`, and in the chunk that is being hashed.
+    /// Bytes in `chunks`.
     bytes: usize,
+    /// How many of them the digest has taken in, and the fingerprint.
+    digested: usize,
+    fingerprinted: usize,
+    /// Somebody runs the fingerprint over the next one.
+    fingerprinting: bool,
     closed: bool,
 }
 
 impl Lane {
     pub(crate) fn new(hashes: Hashes) -> Self {
-        let shared = Shared { hashes: Mutex::new(hashes), queue: Mutex::default(), changed: Condvar::new() };
+        let shared = Shared {
+            digest: Mutex::new(hashes.digest),
+            fingerprint: Mutex::new(hashes.fingerprint),
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+        };
         Self { shared: Arc::new(shared), pushed: 0, beside: false }
     }
 
@@ -73,12 +90,13 @@ impl Lane {
             self.beside = self.start(spawner);
         }
         if !self.beside {
-            self.shared.hashes.lock().update(bytes.as_ref().as_ref());
+            self.shared.digest.lock().update(bytes.as_ref().as_ref());
+            self.shared.fingerprint.lock().update(bytes.as_ref().as_ref());
             return;
         }
         let mut queue = self.shared.queue.lock();
-        while !queue.chunks.is_empty() && queue.bytes + len > QUEUED_BYTES_MAX {
-            self.shared.changed.wait(&mut queue);
+        while queue.chunks.len() > 1 && queue.bytes + len > QUEUED_BYTES_MAX {
+            self.shared.help_or_wait(&mut queue);
         }
         queue.bytes += len;
         queue.chunks.push_back(Arc::clone(bytes));
@@ -86,13 +104,13 @@ impl Lane {
     }
 
     /// The hashes over everything that was pushed; waits for the thread.
-    pub(crate) fn hashes(&mut self) -> MutexGuard<'_, Hashes> {
+    pub(crate) fn hashes(&mut self) -> HeldHashes<'_> {
         let mut queue = self.shared.queue.lock();
-        while queue.bytes > 0 {
-            self.shared.changed.wait(&mut queue);
+        while !queue.chunks.is_empty() {
+            self.shared.help_or_wait(&mut queue);
         }
         drop(queue);
-        self.shared.hashes.lock()
+        HeldHashes { digest: self.shared.digest.lock(), fingerprint: self.shared.fingerprint.lock() }
     }
 
     /// Lets the thread go; more bytes start another one.
@@ -101,7 +119,9 @@ impl Lane {
             self.shared.queue.lock().closed = true;
             self.shared.changed.notify_all();
             // What is queued is still hashed; a later thread has a queue of its own.
-            let hashes = self.hashes().clone();
+            let held = self.hashes();
+            let hashes = Hashes { digest: held.digest.clone(), fingerprint: held.fingerprint.clone() };
+            drop(held);
             *self = Self::new(hashes);
         }
     }
@@ -123,19 +143,51 @@ impl Shared {
     fn run(&self) {
         let mut queue = self.queue.lock();
         loop {
-            if let Some(chunk) = queue.chunks.pop_front() {
-                // The next buffer may wait in its place.
+            if let Some(chunk) = queue.chunks.get(queue.digested).cloned() {
+                MutexGuard::unlocked(&mut queue, || self.digest.lock().update(chunk.as_ref().as_ref()));
+                queue.digested += 1;
+                queue.let_go();
                 self.changed.notify_all();
-                drop(queue);
-                self.hashes.lock().update(chunk.as_ref().as_ref());
-                queue = self.queue.lock();
-                queue.bytes -= chunk.as_ref().as_ref().len();
-                self.changed.notify_all();
-            } else if queue.closed {
-                return;
-            } else {
+            } else if !self.fingerprint_next(&mut queue) {
+                if queue.closed && queue.chunks.is_empty() {
+                    return;
+                }
                 self.changed.wait(&mut queue);
             }
+        }
+    }
+
+    /// What the writer does while it cannot go on.
+    fn help_or_wait(&self, queue: &mut MutexGuard<'_, Queue>) {
+        if !self.fingerprint_next(queue) {
+            self.changed.wait(queue);
+        }
+    }
+
+    /// Runs the fingerprint over the next buffer, unless there is none or somebody does so already.
+    fn fingerprint_next(&self, queue: &mut MutexGuard<'_, Queue>) -> bool {
+        let next = queue.chunks.get(queue.fingerprinted).filter(|_| !queue.fingerprinting);
+        let Some(chunk) = next.cloned() else { return false };
+        queue.fingerprinting = true;
+        MutexGuard::unlocked(queue, || self.fingerprint.lock().update(chunk.as_ref().as_ref()));
+        queue.fingerprinting = false;
+        queue.fingerprinted += 1;
+        queue.let_go();
+        self.changed.notify_all();
+        true
+    }
+}
+
+impl Queue {
+    /// Drops the buffers at the front that both hashes have taken in.
+    fn let_go(&mut self) {
+        while self.digested > 0
+            && self.fingerprinted > 0
+            && let Some(chunk) = self.chunks.pop_front()
+        {
+            self.bytes -= chunk.as_ref().as_ref().len();
+            self.digested -= 1;
+            self.fingerprinted -= 1;
         }
     }
 }
@@ -151,15 +203,18 @@ mod tests {
         let bytes: Vec<u8> = (0..3_000_000u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[2]).collect();
         let expected = (Digest::sha256(&bytes), *blake3::hash(&bytes).as_bytes());
         for spawner in [None, Some(&ThreadSpawner as &dyn Spawner)] {
-            let mut lane = Lane::new(Hashes::new(Algorithm::Sha256, GroupLen::default()));
-            for (number, chunk) in bytes.chunks(70_001).enumerate() {
-                lane.push(&(Arc::new(chunk.to_vec()) as SharedBytes), spawner);
-                if number % 13 == 0 {
-                    lane.rest();
+            for (chunk_bytes, rest_after) in [(70_001, 13), (4_096, 100), (256 << 10, usize::MAX), (1_100_000, 2)] {
+                let mut lane = Lane::new(Hashes::new(Algorithm::Sha256, GroupLen::default()));
+                for (number, chunk) in bytes.chunks(chunk_bytes).enumerate() {
+                    lane.push(&(Arc::new(chunk.to_vec()) as SharedBytes), spawner);
+                    if number % rest_after == rest_after - 1 {
+                        lane.rest();
+                    }
                 }
+                let hashes = lane.hashes();
+                let (digest, fingerprint) = (hashes.digest.clone(), hashes.fingerprint.clone());
+                assert_eq!((digest.finalize(), fingerprint.finish().root), expected, "chunks of {chunk_bytes} bytes");
             }
-            let hashes = lane.hashes().clone();
-            assert_eq!((hashes.digest.finalize(), hashes.fingerprint.finish().root), expected);
         }
     }
 }
