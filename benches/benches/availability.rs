@@ -17,11 +17,10 @@ use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use layerhold::clock::{Clock, SystemClock};
-use layerhold::store::batch::Write;
-use layerhold::{BlobStatus, Components, Digest, Options};
+use layerhold::{BlobStatus, Components, Options};
 use layerhold_benches::compare::{Row, Table, Target};
 use layerhold_benches::content::bytes;
-use layerhold_benches::raw::Raw;
+use layerhold_benches::raw::{Raw, key_of};
 use layerhold_benches::recorder::Recorded;
 use layerhold_benches::store::put;
 use layerhold_benches::took::Took;
@@ -66,18 +65,8 @@ fn main() {
     raw.replay(&batches);
 
     let digests = &digests[..LAYERS as usize];
-    let written: Vec<_> = batches.iter().flat_map(|batch| batch.iter()).collect();
-    let key = |family: u8, digest: &Digest| {
-        let ours = |write: &&Write<'_>| match write {
-            Write::Put { key, .. } => key[0] == family && key.ends_with(digest.as_bytes()),
-            Write::Delete { .. } => false,
-        };
-        match written.iter().find(ours) {
-            Some(Write::Put { key, .. }) => key.to_vec(),
-            _ => panic!("a blob has no row"),
-        }
-    };
-    let keys: Vec<_> = digests.iter().flat_map(|digest| FAMILIES.map(|family| key(family, digest))).collect();
+    let keys: Vec<_> =
+        digests.iter().flat_map(|digest| FAMILIES.map(|family| key_of(&batches, family, digest))).collect();
 
     let check = || {
         let statuses = store.repository.check_blobs(digests).unwrap();

@@ -1,7 +1,8 @@
 //! Taking in a large layer through the engine, durably, beside the reference pipeline; alone and four at once.
 //!
-//! A layer comes as shared buffers of 1 MiB whose bytes do not compress. Each round has a new store and a new file, both
-//! on the disk of cargo's target directory; making and removing them is not timed.
+//! A layer comes as shared buffers whose bytes do not compress, of 1 MiB or, as from the server's sockets, of 256 KiB.
+//! Each round has a new store and a new file, both on the disk of cargo's target directory; making and removing them is
+//! not timed.
 
 #![allow(
     clippy::disallowed_methods,
@@ -18,7 +19,7 @@ use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
 use layerhold::Options;
 use layerhold::store::real::RealFileSystem;
 use layerhold_benches::compare::{Row, Table, Target};
-use layerhold_benches::content::{Layer, PIECE_BYTES, Pool};
+use layerhold_benches::content::{Layer, Pool};
 use layerhold_benches::took::{Stopwatch, Took};
 use layerhold_benches::{pipeline, quick, store};
 
@@ -39,8 +40,10 @@ fn reference(layers: &[Layer]) -> Took {
     Took::together(layers.len(), |number| pipeline::ingest(&fs, Path::new(&format!("layer-{number}")), &layers[number]))
 }
 
-fn compare(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, pool: &Pool, streams: u64, bytes: u64) {
+fn compare(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, piece_bytes: usize, streams: u64, bytes: u64) {
+    let pool = Pool::new((64 << 20) / piece_bytes, piece_bytes);
     let rounds = |one: fn(&[Layer]) -> Took| {
+        let pool = &pool;
         move |iterations| {
             (0..iterations).fold(Took::default(), |sum, _| {
                 let layers: Vec<_> = (0..streams).map(|_| pool.layer(bytes)).collect();
@@ -49,7 +52,7 @@ fn compare(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, pool: &P
         }
     };
     let row = Row {
-        name: format!("ingest, {streams} at once, {} MiB each", bytes >> 20),
+        name: format!("{streams} at once, {} MiB each by {} KiB", bytes >> 20, piece_bytes >> 10),
         work: Throughput::Bytes(streams * bytes),
         target: Target::SpeedAtLeast(0.90),
     };
@@ -59,13 +62,13 @@ fn compare(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, pool: &P
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let mut table = Table::default();
-    let pool = Pool::new(64, PIECE_BYTES);
     let (one, four) = if quick() { (16 << 20, 8 << 20) } else { (512 << 20, 256 << 20) };
     let mut group = criterion.benchmark_group("blob_ingest");
     group.sampling_mode(SamplingMode::Flat).sample_size(12).warm_up_time(Duration::from_millis(1));
     group.measurement_time(Duration::from_secs(10));
-    compare(&mut table, &mut group, &pool, 1, one);
-    compare(&mut table, &mut group, &pool, 4, four);
+    compare(&mut table, &mut group, 1 << 20, 1, one);
+    compare(&mut table, &mut group, 256 << 10, 1, one);
+    compare(&mut table, &mut group, 256 << 10, 4, four);
     group.finish();
     criterion.final_summary();
     table.print();

@@ -20,7 +20,7 @@ use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
 use layerhold::blob::fingerprint::GroupLen;
 use layerhold::{BlobReader, Options};
 use layerhold_benches::compare::{Row, Table, Target};
-use layerhold_benches::content::{Numbers, PIECE_BYTES, Pool, bytes};
+use layerhold_benches::content::{Numbers, Pool, bytes};
 use layerhold_benches::took::Took;
 use layerhold_benches::{quick, store};
 
@@ -28,10 +28,11 @@ const PLACE: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// A store with one large layer, and both ways to its bytes.
 struct Read {
-    store: store::Store,
     reader: BlobReader,
     file: File,
     len: u64,
+    /// Goes last.
+    _store: store::Store,
 }
 
 impl Read {
@@ -40,7 +41,7 @@ impl Read {
         let digest = store::push(&store.repository, &pool.layer(len)).digest;
         let reader = store.repository.blob(&digest).unwrap();
         let file = File::open(store.blob_file()).unwrap();
-        Self { store, reader, file, len }
+        Self { reader, file, len, _store: store }
     }
 
     fn offsets(&self, step: usize) -> impl Iterator<Item = u64> {
@@ -74,14 +75,8 @@ impl Read {
     }
 }
 
-fn whole(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, pool: &Pool, len: u64) {
-    let read = Read::new(pool, len, Options::default());
+fn whole(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, read: &Read, row: Row) {
     let (mut ours, mut theirs) = (vec![0; 1 << 20], vec![0; 1 << 20]);
-    let row = Row {
-        name: format!("read {} MiB, verified, by 1 MiB", len >> 20),
-        work: Throughput::Bytes(len),
-        target: Target::SpeedAtLeast(0.90),
-    };
     table.compare(
         group,
         row,
@@ -90,13 +85,18 @@ fn whole(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, pool: &Poo
             Took::by(|| (0..iterations).for_each(|_| read.plain(read.offsets(theirs.len()), &mut theirs, true)))
         },
     );
-    drop(read.store);
 }
 
 fn ranges(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, pool: &Pool, len: u64) {
     for group_kib in [16, 32, 64, 128, 256] {
         let options = Options::default().with_group_len(GroupLen::new(group_kib << 10).unwrap());
         let read = Read::new(pool, len, options);
+        let row = Row {
+            name: format!("all of {} MiB, groups of {group_kib} KiB", len >> 20),
+            work: Throughput::Bytes(len),
+            target: Target::Reported,
+        };
+        whole(table, group, &read, row);
         for range_bytes in [4 << 10, 64 << 10, 1 << 20] {
             let (mut ours, mut theirs) = (vec![0; range_bytes], vec![0; range_bytes]);
             let row = Row {
@@ -111,7 +111,6 @@ fn ranges(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, pool: &Po
                 |iterations| Took::by(|| read.plain(read.ranges(iterations, range_bytes), &mut theirs, false)),
             );
         }
-        drop(read.store);
     }
 }
 
@@ -163,12 +162,17 @@ fn inline(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>) {
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let mut table = Table::default();
-    let pool = Pool::new(64, PIECE_BYTES);
+    let pool = Pool::new(64, 1 << 20);
     let len = if quick() { 8 << 20 } else { 512 << 20 };
     let mut group = criterion.benchmark_group("blob_read");
     group.sampling_mode(SamplingMode::Flat).sample_size(20).warm_up_time(Duration::from_millis(500));
     group.measurement_time(Duration::from_secs(5));
-    whole(&mut table, &mut group, &pool, len);
+    let row = Row {
+        name: format!("read {} MiB, verified, by 1 MiB", len >> 20),
+        work: Throughput::Bytes(len),
+        target: Target::SpeedAtLeast(0.90),
+    };
+    whole(&mut table, &mut group, &Read::new(&pool, len, Options::default()), row);
     group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
     ranges(&mut table, &mut group, &pool, len / 4);
     inline(&mut table, &mut group);

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Length of the buffers in which a layer comes.
-pub const PIECE_BYTES: usize = 1 << 20;
-
-/// Buffers that layers are cut from: more than any cache holds.
+/// Buffers that layers are cut from: more than any cache holds, where a bench makes enough of them.
 #[derive(Debug, Clone)]
 pub struct Pool {
     pieces: Vec<Arc<[u8]>>,

@@ -2,13 +2,48 @@
 
 use std::path::Path;
 
+use layerhold::Digest;
 use layerhold::store::Batch;
 use layerhold::store::batch::Write;
-use rocksdb::{Cache, ColumnFamily, DB, DEFAULT_COLUMN_FAMILY_NAME, Env, FlushOptions, Options, ReadOptions};
-use rocksdb::{WriteBatch, WriteOptions};
+use rocksdb::{
+    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, Env, FlushOptions, Options,
+    ReadOptions, WriteBatch, WriteOptions,
+};
 use tempfile::TempDir;
 
 use crate::store::directory;
+use crate::took::Took;
+
+/// The key of the row of a family that ends in a digest, out of what was written.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn key_of(batches: &[Batch], family: u8, digest: &Digest) -> Vec<u8> {
+    let keys = batches.iter().flat_map(Batch::iter).filter_map(|write| match write {
+        Write::Put { key, .. } => Some(key),
+        Write::Delete { .. } => None,
+    });
+    keys.into_iter().find(|key| key[0] == family && key.ends_with(digest.as_bytes())).unwrap().to_vec()
+}
+
+/// Opens the database in `path` with the options that it was made with; gives what the opening took.
+#[must_use]
+pub fn open(path: &Path, memory_bytes: u64) -> Took {
+    let (options, families) = options(path, memory_bytes);
+    let mut db = None;
+    let took = Took::by(|| db = Some(DB::open_cf_descriptors(&options, path, families).unwrap()));
+    drop(db);
+    took
+}
+
+/// The options that RocksDB wrote down for a table, with a block cache of the same size.
+fn options(table: &Path, memory_bytes: u64) -> (Options, Vec<ColumnFamilyDescriptor>) {
+    let cache = Cache::new_lru_cache(usize::try_from(memory_bytes).unwrap());
+    let (mut options, families) = Options::load_latest(table, Env::new().unwrap(), false, cache).unwrap();
+    options.set_error_if_exists(false);
+    (options, families)
+}
 
 /// Where the engine's table keeps the last sequence; it is written with every batch.
 const APPLIED_KEY: &[u8] = b"\0applied";
@@ -33,8 +68,7 @@ impl Raw {
     #[must_use]
     pub fn like(table: &Path, place: &str, memory_bytes: u64) -> Self {
         let dir = directory(place);
-        let cache = Cache::new_lru_cache(usize::try_from(memory_bytes).unwrap());
-        let (mut options, families) = Options::load_latest(table, Env::new().unwrap(), false, cache).unwrap();
+        let (mut options, families) = options(table, memory_bytes);
         options.create_if_missing(true);
         let db = DB::open_cf_descriptors(&options, dir.path(), families).unwrap();
         let mut synced = WriteOptions::new();
