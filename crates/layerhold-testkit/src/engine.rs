@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use layerhold::call::Call;
 use layerhold::clock::{Clock, Components, Entropy};
+#[cfg(feature = "rocksdb")]
+use layerhold::clock::{Spawner, ThreadSpawner};
 use layerhold::engine::{Engine, OpenError, Stores};
 use layerhold::error::Failure;
 use layerhold::format::keys;
@@ -129,7 +131,7 @@ pub fn memory_on(fs: SimFileSystem) -> TestEngine {
 pub fn rocks(dir: &std::path::Path) -> TestEngine {
     let (clock, entropy) = (ManualClock::default(), Arc::new(SeededEntropy::new(2)));
     let engine =
-        Engine::create_at(dir, options(), components(&clock, &entropy)).expect("an engine in an empty directory");
+        Engine::create_at(dir, options(), threaded(&clock, &entropy)).expect("an engine in an empty directory");
     TestEngine { engine: Some(engine), medium: Medium::Directory(dir.to_owned()), clock, entropy }
 }
 
@@ -143,9 +145,17 @@ pub fn options() -> Options {
         .with_lock_wait_ms(2_000)
 }
 
+/// Without threads, so that the calls of a run come in one order.
 fn components(clock: &ManualClock, entropy: &Arc<SeededEntropy>) -> Components {
     let (clock, entropy) = (Arc::new(clock.clone()), Arc::clone(entropy));
     Components { clock, entropy, spawner: None }
+}
+
+/// With threads, as a host has them: over real files no order is promised anyway.
+#[cfg(feature = "rocksdb")]
+fn threaded(clock: &ManualClock, entropy: &Arc<SeededEntropy>) -> Components {
+    let spawner: Arc<dyn Spawner> = Arc::new(ThreadSpawner);
+    Components { spawner: Some(spawner), ..components(clock, entropy) }
 }
 
 fn journaled() -> JournaledOptions {
@@ -264,7 +274,7 @@ impl TestEngine {
                 Engine::open_with(stores, options(), components)?
             }
             #[cfg(feature = "rocksdb")]
-            Medium::Directory(dir) => Engine::open_at(dir, options(), components)?,
+            Medium::Directory(dir) => Engine::open_at(dir, options(), threaded(&self.clock, &self.entropy))?,
         });
         Ok(())
     }
