@@ -175,7 +175,7 @@ impl Scene {
     fn ask_again(&self, test: &TestEngine, number: usize) -> Result<(), Disagreement> {
         let (Some((request, call)), Some((after, answer))) = (&self.in_flight, &self.after) else { return Ok(()) };
         let Request::Repository(_, repository_request) = request else { return Ok(()) };
-        if call.operation_id.is_none() || !can_be_asked_again(repository_request, answer) {
+        if call.operation_id.is_none() || !self.can_be_asked_again(repository_request, answer) {
             return Ok(());
         }
         let registry = test.registry().with_limits(self.runner.registry_limits());
@@ -189,6 +189,22 @@ impl Scene {
             true => Ok(()),
             false => Err(self.wrong(number, &format!("{found:?} when asked again"), &format!("{:?}", seen(after)))),
         }
+    }
+
+    /// Whether a second call under the same operation id is told what the first one would have been. Reads and refusals have
+    /// no outcome to keep; a streamed body is gone with the process, and a session without bytes may be.
+    fn can_be_asked_again(&self, request: &RepositoryRequest, answer: &Answer) -> bool {
+        use RepositoryRequest as On;
+        let changes = match request {
+            On::Create { .. } | On::Delete { .. } | On::PutTagMutability { .. } | On::PutAttributes { .. } => true,
+            On::MountBlob { .. } | On::DeleteBlob { .. } | On::DeleteImage { .. } | On::Untag { .. } => true,
+            On::PutManifest(_) | On::PutBlob { .. } => true,
+            On::AppendPart { session, .. } | On::CancelUpload { session, .. } | On::CompleteUpload { session, .. } => {
+                self.before.open_uploads().get(session).is_some_and(|offset| *offset > 0)
+            }
+            _ => false,
+        };
+        changes && !matches!(answer, Answer::Refused(_))
     }
 
     /// Everything that can be seen, without pull times, which may be lost.
@@ -246,27 +262,6 @@ fn without_pull_times(
         image.last_pull_ms = None;
     }
     states
-}
-
-/// Whether a second call under the same operation id is told what the first one would have been. Reads and refusals have
-/// no outcome to keep; a streamed body and a session without bytes are gone with the process.
-fn can_be_asked_again(request: &RepositoryRequest, answer: &Answer) -> bool {
-    use RepositoryRequest as On;
-    let changes = matches!(
-        request,
-        On::Create { .. }
-            | On::Delete { .. }
-            | On::PutTagMutability { .. }
-            | On::PutAttributes { .. }
-            | On::MountBlob { .. }
-            | On::DeleteBlob { .. }
-            | On::DeleteImage { .. }
-            | On::Untag { .. }
-            | On::PutManifest(_)
-            | On::CancelUpload { .. }
-            | On::CompleteUpload { .. }
-    );
-    changes && !matches!(answer, Answer::Refused(_))
 }
 
 /// Cuts the power everywhere in each of `count` short random scripts.
