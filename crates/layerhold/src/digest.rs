@@ -14,6 +14,8 @@ use serde::{Serialize, Serializer};
 use sha2::Digest as _;
 use sha2::{Sha256, Sha512};
 
+use crate::hex;
+
 pub use self::hasher::{DigestHasher, UnknownHashState};
 
 mod hasher;
@@ -116,19 +118,19 @@ impl Digest {
     /// [`InvalidDigest`], which tells a form that is not a digest at all from an algorithm that is not supported, a
     /// wrong length and a wrong character, judged in this order.
     pub fn parse(value: &str) -> Result<Self, InvalidDigest> {
-        let Some((name, hex)) = value.split_once(':') else {
+        let Some((name, digits)) = value.split_once(':') else {
             return Err(InvalidDigest::NoAlgorithm { value: excerpt(value) });
         };
         let Some(algorithm) = Algorithm::from_name(name) else {
             return Err(InvalidDigest::UnsupportedAlgorithm { value: excerpt(value) });
         };
         let expected = algorithm.digest_len() * 2;
-        if hex.len() != expected {
-            return Err(InvalidDigest::WrongLength { expected, found: hex.len(), value: excerpt(value) });
+        if digits.len() != expected {
+            return Err(InvalidDigest::WrongLength { expected, found: digits.len(), value: excerpt(value) });
         }
         let hash = match algorithm {
-            Algorithm::Sha256 => decode(hex.as_bytes()).map(Hash::Sha256),
-            Algorithm::Sha512 => decode(hex.as_bytes()).map(Hash::Sha512),
+            Algorithm::Sha256 => hex::decode_array(digits.as_bytes()).map(Hash::Sha256),
+            Algorithm::Sha512 => hex::decode_array(digits.as_bytes()).map(Hash::Sha512),
         };
         match hash {
             Ok(hash) => Ok(Self(hash)),
@@ -175,39 +177,8 @@ impl Digest {
 
     /// The hash in lower-case hex, without the algorithm.
     pub fn hex(&self) -> String {
-        let mut text = String::with_capacity(self.as_bytes().len() * 2);
-        for byte in self.as_bytes() {
-            text.push(nibble_to_hex(byte >> 4));
-            text.push(nibble_to_hex(byte & 0x0f));
-        }
-        text
+        hex::encode(self.as_bytes())
     }
-}
-
-/// The hex digit of `nibble`, which is below 16.
-fn nibble_to_hex(nibble: u8) -> char {
-    char::from(if nibble < 10 { b'0' + nibble } else { b'a' + (nibble - 10) })
-}
-
-/// The value of a lower-case hex digit. Upper case is refused, or one content would have two names.
-fn hex_to_nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
-}
-
-/// Decodes hex of exactly `2 * N` bytes, or tells the position of the first byte that is no digit.
-fn decode<const N: usize>(hex: &[u8]) -> Result<[u8; N], usize> {
-    let mut hash = [0; N];
-    let (pairs, _) = hex.as_chunks::<2>();
-    for (at, (byte, [high, low])) in hash.iter_mut().zip(pairs).enumerate() {
-        let high = hex_to_nibble(*high).ok_or(at * 2)?;
-        let low = hex_to_nibble(*low).ok_or(at * 2 + 1)?;
-        *byte = high << 4 | low;
-    }
-    Ok(hash)
 }
 
 impl fmt::Display for Digest {

@@ -96,6 +96,7 @@ mod directory;
 pub mod engine;
 pub mod error;
 pub mod format;
+mod hex;
 pub mod maintain;
 pub mod manifest;
 pub mod name;

@@ -16,6 +16,8 @@ use std::ops::{ControlFlow, Deref};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::hex;
+
 use super::fs::{EntryKind, File, FileSystem, OpenMode};
 use super::{BlobStore, Location, StagedBlob, StorageError, StoredBlob};
 
@@ -100,14 +102,7 @@ fn path_of(location: Location) -> PathBuf {
 
 /// The location that a file name stands for; `None` for a foreign name.
 fn location_of(name: &str) -> Option<Location> {
-    let mut bytes = [0; 16];
-    if name.len() != 2 * bytes.len() || !name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(name.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(Location(bytes))
+    hex::decode_array(name.as_bytes()).ok().map(Location)
 }
 
 impl BlobStore for LocalBlobStore {
