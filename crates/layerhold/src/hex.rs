@@ -1,4 +1,4 @@
-//! Lower-case hexadecimal text. Upper case is refused everywhere: one value has one spelling.
+//! Lower-case hexadecimal text. Upper case is refused: one value has one spelling.
 
 /// The text of `bytes`.
 pub(crate) fn encode(bytes: &[u8]) -> String {
