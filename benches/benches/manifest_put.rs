@@ -24,10 +24,14 @@ use layerhold_benches::content::bytes;
 use layerhold_benches::image::{Image, base, image};
 use layerhold_benches::raw::Raw;
 use layerhold_benches::recorder::Recorded;
-use layerhold_benches::took::{Took, thread_time};
+use layerhold_benches::took::{Took, settle, thread_time};
 use layerhold_benches::{quick, store};
 
 const PLACE: &str = env!("CARGO_TARGET_TMPDIR");
+
+/// How many images one iteration puts: enough that 32 threads have something to do, and that a change of the segment or a
+/// flush falls into every round of both.
+const PUTS: u64 = 512;
 
 /// First bytes of the keys whose end is the commit's sequence, and of those that hold an operation id.
 const SEQUENCED: [u8; 2] = [0x42, 0x50];
@@ -119,8 +123,9 @@ fn put(repository: &layerhold::Repository, image: &Image) {
     assert!(repository.put_manifest(&image.put, &Call::anonymous()).unwrap().created);
 }
 
-/// Runs `work` for each number below `count` on `threads` threads.
+/// Runs `work`, once the machine is idle, for each number below `count` on `threads` threads.
 fn spread(threads: usize, count: u64, work: impl Fn(&mut dyn Iterator<Item = u64>) + Sync) -> Took {
+    settle();
     let next = AtomicU64::new(0);
     Took::together(threads, |_| {
         let before = thread_time();
@@ -135,7 +140,7 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let mut table = Table::default();
     let mut group = criterion.benchmark_group("manifest_put");
-    group.sampling_mode(SamplingMode::Flat).sample_size(20).warm_up_time(Duration::from_millis(500));
+    group.sampling_mode(SamplingMode::Flat).sample_size(40).warm_up_time(Duration::from_millis(500));
     group.measurement_time(Duration::from_secs(if quick() { 1 } else { 10 }));
     for threads in [1, 32] {
         let (template, raw) = Template::record();
@@ -144,21 +149,23 @@ fn main() {
         let base = base(&store.repository);
         let (images, batches) = (AtomicU64::new(0), AtomicU64::new(0));
         let engine = |iterations: u64| {
-            let first = images.fetch_add(iterations, Ordering::Relaxed);
-            let mut ready: Vec<_> = (0..iterations).map(|_| parking_lot::Mutex::new(None)).collect();
-            spread(32, iterations, |numbers| {
+            let count = iterations * PUTS;
+            let first = images.fetch_add(count, Ordering::Relaxed);
+            let mut ready: Vec<_> = (0..count).map(|_| parking_lot::Mutex::new(None)).collect();
+            spread(32, count, |numbers| {
                 numbers.for_each(|number| {
                     *ready[number as usize].lock() = Some(image(&store.repository, &base, first + number));
                 });
             });
             let ready: Vec<_> = ready.iter_mut().map(|image| image.get_mut().take().unwrap()).collect();
-            spread(threads, iterations, |numbers| {
+            spread(threads, count, |numbers| {
                 numbers.for_each(|number| put(&store.repository, &ready[number as usize]));
             })
         };
         let yardstick = |iterations: u64| {
-            let first = 1_000_000 + batches.fetch_add(iterations, Ordering::Relaxed);
-            spread(threads, iterations, |numbers| {
+            let count = iterations * PUTS;
+            let first = 1_000_000 + batches.fetch_add(count, Ordering::Relaxed);
+            spread(threads, count, |numbers| {
                 let mut template = template.clone();
                 numbers.for_each(|number| {
                     template.fill(first + number);
@@ -169,7 +176,7 @@ fn main() {
         };
         let row = Row {
             name: format!("put image, {threads} threads"),
-            work: Throughput::Elements(1),
+            work: Throughput::Elements(PUTS),
             target: Target::SpeedAtLeast(0.80),
         };
         if threads == 1 {

@@ -92,6 +92,10 @@ impl MetadataStore for Recorder {
         self.store.lock_and_get(rows)
     }
 
+    fn peek(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        self.store.peek(keys)
+    }
+
     fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
         self.store.view()
     }

@@ -95,6 +95,19 @@ impl Took {
     }
 }
 
+/// Waits until the process has nothing left to do, so that what earlier work left to RocksDB's own threads is not counted
+/// as part of the next one.
+pub fn settle() {
+    const LOOK: Duration = Duration::from_millis(10);
+    let patience = Instant::now();
+    let mut idle = 0;
+    while idle < 2 && patience.elapsed() < Duration::from_secs(30) {
+        let before = clock(ClockId::ProcessCPUTime);
+        thread::sleep(LOOK);
+        idle = if clock(ClockId::ProcessCPUTime) - before < LOOK / 20 { idle + 1 } else { 0 };
+    }
+}
+
 /// Processor time of the calling thread so far.
 #[must_use]
 pub fn thread_time() -> Duration {

@@ -165,8 +165,13 @@ fn read_format(fs: &RealFileSystem, dir: &Path) -> Result<[u8; 16], StorageError
     Ok(store_id)
 }
 
+/// How much of the memory goes to rows that were locked lately; the rest is the table's.
+fn row_cache_bytes(options: &Options) -> u64 {
+    options.memory_bytes / 16
+}
+
 fn rocks_options(options: &Options) -> RocksOptions {
-    RocksOptions::default().with_memory_bytes(options.memory_bytes)
+    RocksOptions::default().with_memory_bytes(options.memory_bytes - row_cache_bytes(options))
 }
 
 fn journal_options(options: &Options, components: &Components) -> JournaledOptions {
@@ -174,6 +179,8 @@ fn journal_options(options: &Options, components: &Components) -> JournaledOptio
         .with_segment_bytes(options.journal_segment_bytes)
         .with_lock_wait_ms(options.lock_wait_ms)
         .with_clock(Arc::clone(&components.clock))
+        .with_spawner(components.spawner.clone())
+        .with_row_cache_bytes(usize::try_from(row_cache_bytes(options)).unwrap_or(usize::MAX))
         .with_unguarded(|key| !keys::is_guard(key))
 }
 

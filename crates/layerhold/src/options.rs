@@ -6,7 +6,8 @@ use crate::blob::fingerprint::GroupLen;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// Memory for the metadata table: block cache and write buffers together. Default 128 MiB.
+    /// Memory for the metadata: the table's block cache and write buffers, and rows that were locked lately. Default 128
+    /// MiB.
     pub memory_bytes: u64,
     /// Blobs up to this length live in the metadata store, longer ones in files (docs/benchmarks.md has the
     /// measurement). Default 16 KiB.

@@ -27,6 +27,7 @@ pub trait Subject {
 /// Where one breaks it.
 pub fn check(subject: &mut dyn Subject) {
     rows_come_back(&*subject.create());
+    a_row_that_was_read_often_is_the_latest(&*subject.create());
     scans_keep_to_their_bounds(&*subject.create());
     a_view_is_one_moment(&*subject.create());
     members_apply_in_order_and_together(&*subject.create());
@@ -98,6 +99,31 @@ fn rows_come_back(store: &dyn MetadataStore) {
     assert_eq!(store.lock_and_get(&rows[..1]).unwrap().take_values(), expected[..1]);
     assert_eq!(store.lock_and_get(&[]).unwrap().values().len(), 0);
     assert_eq!(store.view().unwrap().get_many(&[]).unwrap().len(), 0);
+    assert_eq!(store.peek(&keys).unwrap(), expected);
+    assert_eq!(store.peek(&[]).unwrap().len(), 0);
+}
+
+/// Whatever a store keeps of the rows that were locked, everybody sees what was committed last.
+fn a_row_that_was_read_often_is_the_latest(store: &dyn MetadataStore) {
+    let (key, other): (&[u8], &[u8]) = (b"often", b"other");
+    let mut expected = None;
+    for sequence in 1..=60_u64 {
+        let value = (sequence % 5 != 0).then(|| sequence.to_be_bytes().to_vec());
+        for _ in 0..2 {
+            assert_eq!(store.peek(&[key, other]).unwrap(), [expected.clone(), None]);
+            let rows = [(key, LockMode::Shared), (other, LockMode::Shared)];
+            assert_eq!(store.lock_and_get(&rows).unwrap().values(), [expected.clone(), None]);
+        }
+        if sequence % 7 == 0 {
+            // What is not synced is read all the same.
+            commit(store, vec![member(store, &[(key, value.as_deref())])], 0, Durability::Relaxed);
+            put(store, sequence, &[(b"another", Some(b""))]);
+        } else {
+            put(store, sequence, &[(key, value.as_deref())]);
+        }
+        expected = value;
+    }
+    assert_eq!(get(store, key), expected);
 }
 
 fn scans_keep_to_their_bounds(store: &dyn MetadataStore) {

@@ -249,15 +249,3 @@ fn harm_is_done_where_it_was_asked_for() {
     assert_eq!(all(&fs.crash(CrashPolicy::DropUnsynced)).len(), 1);
     assert!(damage::flip_bit(&fs, path("b"), 48).is_err());
 }
-
-/// Not a check but a measurement: `cargo test -p layerhold-testkit --release -- --ignored --nocapture states_per_second`.
-#[test]
-#[ignore = "a measurement"]
-#[expect(clippy::disallowed_methods, reason = "it measures time")]
-fn states_per_second() {
-    let fs = busy(1);
-    let start = std::time::Instant::now();
-    let states = fs.crash_states(200_000).count();
-    let seconds = start.elapsed().as_secs_f64();
-    println!("{states} distinct states with {} pending changes, {:.0} /s", fs.pending(), states as f64 / seconds);
-}

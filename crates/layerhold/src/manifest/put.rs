@@ -175,8 +175,6 @@ struct Rows {
     tags_before: Vec<Option<Digest>>,
     /// The manifests that lose a tag, each once, and where their rows begin among the keys.
     losers: Vec<Digest>,
-    /// How many manifests the repository held then.
-    images: u64,
     /// Whether the stored bytes, if there are any, are the document's. They change in no other way than by damage.
     intact: Option<bool>,
 }
@@ -276,10 +274,20 @@ impl Put<'_> {
         if result.changed_nothing() && !heals {
             return Ok(Decision::Unchanged(result));
         }
-        self.judge_limits(rows.images, stored.as_ref(), &changes)?;
         let at = 2 + self.tags.len() + rows.losers.len();
-        if stored.is_none() && !repository.settings.sparse_images {
-            self.judge_references(&locks, at)?;
+        let judged = self.judge_tag_limit(stored.as_ref(), &changes).and_then(|()| {
+            if stored.is_none() && !repository.settings.sparse_images {
+                self.judge_references(&locks, at)?;
+            }
+            Ok(())
+        });
+        if let Err(refusal) = judged {
+            // The committer judges the quota, exactly; it is read here only where something that comes after it among the
+            // checks refuses.
+            if stored.is_none() {
+                self.judge_image_limit(attempt, scope)?;
+            }
+            return Err(refusal);
         }
         let mut commit = self.write(attempt, scope, &rows, locks, stored, result)?;
         if heals {
@@ -290,15 +298,12 @@ impl Put<'_> {
 
     /// Reads without locks which rows the put is about.
     fn choose_rows(&self, attempt: &Attempt<'_>, scope: Scope) -> Result<Rows, StorageError> {
-        let view = attempt.view()?;
         let tag_keys: Vec<_> = self.tags.iter().map(|tag| keys::tag(scope, tag)).collect();
         let link_keys: Vec<_> = self.references.iter().map(|named| named.link_key(scope)).collect();
-        let usage_key = keys::repository_usage(scope);
         let bytes_key = keys::manifest_bytes(scope, &self.digest);
-        let wanted = tag_keys.iter().chain(&link_keys).chain([&usage_key, &bytes_key]);
-        let mut values = view.get_many(&wanted.map(Vec::as_slice).collect::<Vec<_>>())?;
+        let wanted = tag_keys.iter().chain(&link_keys).chain([&bytes_key]);
+        let mut values = attempt.peek(&wanted.map(Vec::as_slice).collect::<Vec<_>>())?;
         let intact = values.pop().flatten().map(|stored| stored == self.bytes);
-        let usage = UsageRow::decode_optional(values.last().and_then(Option::as_deref))?.unwrap_or_default();
         let (tag_values, link_values) = values.split_at_checked(tag_keys.len()).unwrap_or((&[], &[]));
         let tags_before = tag_values
             .iter()
@@ -327,8 +332,7 @@ impl Put<'_> {
                 }
             }
         }
-        let UsageRow([images, ..]) = usage;
-        Ok(Rows { keys, tags_before, losers, images, intact })
+        Ok(Rows { keys, tags_before, losers, intact })
     }
 
     fn read_tags(&self, locks: &LockSet) -> Result<Vec<Option<TagRow>>, StorageError> {
@@ -351,17 +355,15 @@ impl Put<'_> {
             .collect()
     }
 
-    fn judge_limits(
-        &self,
-        images: u64,
-        stored: Option<&ManifestRow>,
-        changes: &[TagChange],
-    ) -> Result<(), Stop<PutError>> {
+    fn judge_image_limit(&self, attempt: &Attempt<'_>, scope: Scope) -> Result<(), Stop<PutError>> {
+        let limit = self.repository.registry.limits.images;
+        let usage = attempt.peek(&[&keys::repository_usage(scope)])?.pop().flatten();
+        let UsageRow([images, ..]) = UsageRow::decode_optional(usage.as_deref())?.unwrap_or_default();
+        if images >= limit { Err(Stop::Refused(PutError::ImageLimit { limit })) } else { Ok(()) }
+    }
+
+    fn judge_tag_limit(&self, stored: Option<&ManifestRow>, changes: &[TagChange]) -> Result<(), Stop<PutError>> {
         let limits = &self.repository.registry.limits;
-        // The committer judges again, exactly; here the quota is judged in its place among the checks.
-        if stored.is_none() && images >= limits.images {
-            return Err(Stop::Refused(PutError::ImageLimit { limit: limits.images }));
-        }
         let mut tags = stored.map_or(0, |row| row.tags);
         for (tag, change) in self.tags.iter().zip(changes) {
             if *change != TagChange::AlreadyThere {

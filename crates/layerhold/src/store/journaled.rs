@@ -7,12 +7,13 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::batch::Write;
+use super::cache::RowCache;
 use super::fs::FileSystem;
-use super::journal::{self, Journal, StoreId};
+use super::journal::{self, Ahead, Journal, StoreId};
 use super::lock::{LockGuard, LockTable};
 use super::table::Table;
 use super::{Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, StorageError, View};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Spawner, SystemClock};
 
 /// Settings of a [`Journaled`] store. Plain values; each has a default.
 #[derive(Debug, Clone)]
@@ -21,8 +22,10 @@ pub struct JournaledOptions {
     segment_bytes: u64,
     full_segments_max: usize,
     lock_wait_ms: u64,
+    row_cache_bytes: usize,
     check_guards: bool,
     unguarded: fn(&[u8]) -> bool,
+    spawner: Option<Arc<dyn Spawner>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -32,8 +35,10 @@ impl Default for JournaledOptions {
             segment_bytes: 32 << 20,
             full_segments_max: 4,
             lock_wait_ms: 10_000,
+            row_cache_bytes: 4 << 20,
             check_guards: cfg!(debug_assertions),
             unguarded: |_| false,
+            spawner: None,
             clock: Arc::new(SystemClock::default()),
         }
     }
@@ -57,6 +62,19 @@ impl JournaledOptions {
     /// How long one call of [`MetadataStore::lock_and_get`] waits for its locks, in milliseconds; 10,000 by default.
     pub fn with_lock_wait_ms(mut self, ms: u64) -> Self {
         self.lock_wait_ms = ms;
+        self
+    }
+
+    /// How many bytes of rows are kept in memory for those who lock them next; 4 MiB by default.
+    pub fn with_row_cache_bytes(mut self, bytes: usize) -> Self {
+        self.row_cache_bytes = bytes;
+        self
+    }
+
+    /// Runs the making of the next segment's file beside the commits. Without one `maintain` makes it in time, or else
+    /// the commit that needs it.
+    pub fn with_spawner(mut self, spawner: Option<Arc<dyn Spawner>>) -> Self {
+        self.spawner = spawner;
         self
     }
 
@@ -88,9 +106,11 @@ impl JournaledOptions {
 pub struct Journaled<T> {
     fs: Arc<dyn FileSystem>,
     table: T,
+    rows: RowCache,
     locks: Arc<LockTable>,
     options: JournaledOptions,
-    journal: Mutex<Journal>,
+    journal: Arc<Mutex<Journal>>,
+    ahead: Ahead,
     turns: Turns,
     recovered_sequence: u64,
     applied_sequence: AtomicU64,
@@ -137,12 +157,15 @@ impl<T: Table> Journaled<T> {
     fn new(fs: Arc<dyn FileSystem>, table: T, journal: Journal, options: JournaledOptions) -> Self {
         let recovered = journal.durable_sequence();
         let lock_wait = Duration::from_millis(options.lock_wait_ms);
+        let ahead = Ahead::new(options.spawner.clone());
         Self {
             fs,
             table,
+            rows: RowCache::new(options.row_cache_bytes),
             locks: Arc::new(LockTable::new(lock_wait, Arc::clone(&options.clock))),
             options,
-            journal: Mutex::new(journal),
+            journal: Arc::new(Mutex::new(journal)),
+            ahead,
             turns: Turns::default(),
             recovered_sequence: recovered,
             applied_sequence: AtomicU64::new(recovered),
@@ -195,7 +218,13 @@ impl<T: Table> Journaled<T> {
                 self.poison(&error);
             }
         }
-        Ok(self.turns.issue())
+        let due = if self.ahead.is_possible() { journal.spare_due() } else { None };
+        let (turn, bytes) = (self.turns.issue(), journal.segment_bytes());
+        drop(journal);
+        if let Some(path) = due {
+            self.ahead.make(&self.fs, &self.journal, path, bytes);
+        }
+        Ok(turn)
     }
 
     /// The second half: visible, in the order of the journal.
@@ -217,8 +246,16 @@ impl<T: Table> Journaled<T> {
             uncertain(StorageError::Poisoned { cause: "an earlier group could not be applied".to_owned() })
         })?;
         if let Err(error) = self.table.apply(&batches, sequence) {
+            self.rows.clear();
             self.poison(&error);
             return Err(uncertain(error));
+        }
+        for write in batches.iter().flat_map(|batch| batch.iter()) {
+            match write {
+                Write::Put { key, .. } | Write::Delete { key } if (self.options.unguarded)(key) => {}
+                Write::Put { key, value } => self.rows.follow(key, Some(value)),
+                Write::Delete { key } => self.rows.follow(key, None),
+            }
         }
         if let Some(sequence) = sequence {
             self.applied_sequence.store(sequence, Ordering::Release);
@@ -269,11 +306,33 @@ impl<T: Table> Journaled<T> {
             let Some(path) = journal.spare_due() else { return Ok(()) };
             (path, journal.segment_bytes())
         };
-        let spare = journal::make_spare(&self.fs, path, bytes)?;
-        if let Some(spare) = self.journal.lock().offer_spare(spare) {
+        let made = journal::make_spare(&self.fs, path, bytes);
+        let (made, failed) = match made {
+            Ok(spare) => (Some(spare), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        if let Some(spare) = self.journal.lock().spare_made(made) {
             spare.remove(&*self.fs)?;
         }
-        Ok(())
+        failed
+    }
+
+    /// Reads rows from the cache, and from the table what is not there; `found` is told of those that the table had.
+    fn read_through(&self, keys: &[&[u8]], found: impl Fn(&[u8], &[u8])) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        let mut values: Vec<_> = keys.iter().map(|key| self.rows.get(key)).collect();
+        let missed = keys.iter().zip(&values).filter(|(_, value)| value.is_none());
+        let asked: Vec<&[u8]> = missed.map(|(key, _)| *key).collect();
+        if !asked.is_empty() {
+            let read = self.table.get_many(&asked)?;
+            for (key, value) in asked.iter().zip(&read) {
+                if let Some(value) = value {
+                    found(key, value);
+                }
+            }
+            let unknown = values.iter_mut().filter(|value| value.is_none());
+            unknown.zip(read).for_each(|(place, value)| *place = Some(value));
+        }
+        Ok(values.into_iter().map(Option::flatten).collect())
     }
 
     fn check_guards(&self, group: &[Member]) {
@@ -294,7 +353,17 @@ impl<T: Table> MetadataStore for Journaled<T> {
     fn lock_and_get(&self, rows: &[(&[u8], LockMode)]) -> Result<LockSet, StorageError> {
         let guard = self.locks.acquire(rows)?;
         let keys: Vec<&[u8]> = rows.iter().map(|(key, _)| *key).collect();
-        Ok(LockSet::new(self.table.get_many(&keys)?, Box::new(guard)))
+        let values = self.read_through(&keys, |key, value| {
+            // Rows without a lock of their own may change at any time.
+            if !(self.options.unguarded)(key) {
+                self.rows.keep(key, value);
+            }
+        })?;
+        Ok(LockSet::new(values, Box::new(guard)))
+    }
+
+    fn peek(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        self.read_through(keys, |_, _| {})
     }
 
     fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {

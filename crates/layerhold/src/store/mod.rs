@@ -15,6 +15,7 @@ use std::ops::ControlFlow;
 
 pub mod batch;
 pub mod blobs;
+mod cache;
 pub mod error;
 pub mod fs;
 pub mod journal;
@@ -140,6 +141,12 @@ pub trait MetadataStore: Send + Sync {
     /// The answer holds the values in the order asked for. A key asked for twice is locked once in the stronger mode.
     /// Waiting is bounded: a lock that does not come in time is [`StorageError::Unavailable`], and nothing is held.
     fn lock_and_get(&self, rows: &[(&[u8], LockMode)]) -> Result<LockSet, StorageError>;
+
+    /// The newest values of rows, present or not, in the order of the keys. Unlike those of a view they need not belong
+    /// together: good for a guess that is judged again under locks, and cheaper where rows are asked for often.
+    fn peek(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        self.view()?.get_many(keys)
+    }
 
     /// A view of the latest applied state.
     fn view(&self) -> Result<Box<dyn View + '_>, StorageError>;

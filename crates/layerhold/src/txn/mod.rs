@@ -130,6 +130,11 @@ impl Attempt<'_> {
         self.store.view()
     }
 
+    /// Reads without locks what is judged again under them.
+    pub(crate) fn peek(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        self.store.peek(keys)
+    }
+
     /// Who makes the call.
     pub(crate) fn principal(&self) -> &Principal {
         self.principal

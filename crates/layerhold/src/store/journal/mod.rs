@@ -12,6 +12,7 @@
 //! - A record is valid in one place only (see `record`). Nothing valid ever lies behind a record that was given up.
 //! - After a write or a sync failed, nothing more is written: the owner poisons itself and is opened anew.
 
+mod ahead;
 mod mark;
 mod record;
 mod recovery;
@@ -28,11 +29,17 @@ use self::segment::{END_RESERVE, RECORDS_START, SEGMENT_BYTES_MIN, Segment, Spar
 use super::fs::FileSystem;
 use super::{CommitError, StorageError};
 
+pub(super) use self::ahead::Ahead;
+
 /// The random number that tells one store's files from another's. It is never told to clients.
 pub type StoreId = [u8; 16];
 
 /// Where the journal lives, below the store's root.
 pub(super) const DIRECTORY: &str = "journal";
+
+/// How many files wait to become segments. One flush of the table takes several segments back, and each of them is one that
+/// no commit has to make.
+const SPARES_MAX: usize = 4;
 
 /// A buffer that one large group made larger than this is given back after it.
 const BUFFER_KEPT_BYTES: usize = 1 << 20;
@@ -48,7 +55,9 @@ pub(super) struct Journal {
     position: u64,
     // Older segments, the oldest first.
     full: VecDeque<Full>,
-    spare: Option<Spare>,
+    spares: Vec<Spare>,
+    // Somebody makes another one.
+    making_spare: bool,
     spares_named: u64,
     durable_sequence: u64,
     mark: Mark,
@@ -96,7 +105,8 @@ impl Journal {
             active,
             position: RECORDS_START,
             full: VecDeque::new(),
-            spare: None,
+            spares: Vec::new(),
+            making_spare: false,
             spares_named: 1,
             durable_sequence: 0,
             mark,
@@ -203,9 +213,18 @@ impl Journal {
         self.full.drain(..covered).collect()
     }
 
-    /// A name for the next segment's file, if it is time to make it: half of this one is used and no spare is there.
+    /// A name for the next segment's file, if it is time to make it: half of this one is used, no spare is there, and
+    /// nobody makes one. Whoever is given the name ends with [`Journal::spare_made`].
     pub(super) fn spare_due(&mut self) -> Option<PathBuf> {
-        (self.spare.is_none() && self.position > self.active.header.len / 2).then(|| self.spare_name())
+        let due = !self.making_spare && self.spares.is_empty() && self.position > self.active.header.len / 2;
+        self.making_spare |= due;
+        due.then(|| self.spare_name())
+    }
+
+    /// Keeps the file that was due, if it could be made; answers it back if there are enough already.
+    pub(super) fn spare_made(&mut self, made: Option<Spare>) -> Option<Spare> {
+        self.making_spare = false;
+        self.offer_spare(made?)
     }
 
     /// A name for a spare file that nobody else was given.
@@ -216,15 +235,15 @@ impl Journal {
 
     /// Whether a retired segment would serve as the next one.
     pub(super) fn can_recycle(&self, full: &Full) -> bool {
-        self.spare.is_none() && full.len == self.segment_bytes
+        self.spares.len() < SPARES_MAX && full.len == self.segment_bytes
     }
 
-    /// Keeps a file for the next segment; answers it back if there is one already.
+    /// Keeps a file for a later segment; answers it back if there are enough already.
     pub(super) fn offer_spare(&mut self, spare: Spare) -> Option<Spare> {
-        if self.spare.is_some() {
+        if self.spares.len() >= SPARES_MAX {
             return Some(spare);
         }
-        self.spare = Some(spare);
+        self.spares.push(spare);
         None
     }
 
@@ -271,7 +290,7 @@ impl Journal {
             .checked_add(RECORDS_START + HEADER_LEN as u64 + END_RESERVE)
             .and_then(|least| least.checked_next_multiple_of(RECORDS_START))
             .ok_or_else(|| AppendFailure::refused(StorageError::corrupt("group longer than any file")))?;
-        let spare = match self.spare.take_if(|spare| spare.len >= least) {
+        let spare = match self.spares.pop_if(|spare| spare.len >= least) {
             Some(spare) => spare,
             None => {
                 let name = self.spare_name();
