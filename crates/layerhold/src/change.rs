@@ -5,6 +5,7 @@ use crate::digest::Digest;
 use crate::format::codec::{Decoder, Encoder};
 use crate::format::values::{Row, decode_tag};
 use crate::name::{Principal, RegistryName, RepositoryName, Tag};
+use crate::recovery::Choice;
 use crate::store::StorageError;
 use crate::upload::UploadId;
 
@@ -53,6 +54,16 @@ pub enum Event {
         repository_id: u64,
         /// The session.
         upload: UploadId,
+    },
+    /// The store did not open, and an operator chose how to go on. Before it the sequence may jump: that is the only
+    /// place where it does.
+    Recovered {
+        /// What was chosen.
+        choice: Choice,
+        /// The highest sequence that anything proved, where anything did.
+        expected: Option<u64>,
+        /// The sequence up to which everything was brought back.
+        recovered: u64,
     },
 }
 
@@ -152,6 +163,12 @@ impl Row for ChangeRow {
             Event::UploadExpired { repository, repository_id, upload } => {
                 encoder.u8(4).str(repository.as_str()).u64(*repository_id).raw(&upload.0);
             }
+            Event::Recovered { choice, expected, recovered } => {
+                encoder.u8(5).u8(choice.code()).option(*expected, |encoder, expected| {
+                    encoder.u64(expected);
+                });
+                encoder.u64(*recovered);
+            }
         }
     }
 
@@ -172,6 +189,11 @@ impl Row for ChangeRow {
                 repository: decoder.parsed(|text| RepositoryName::parse(text).ok())?,
                 repository_id: decoder.u64()?,
                 upload: UploadId(decoder.array()?),
+            },
+            5 => Event::Recovered {
+                choice: Choice::of_code(decoder.u8()?).ok_or_else(|| decoder.malformed())?,
+                expected: decoder.option(|decoder| decoder.u64())?,
+                recovered: decoder.u64()?,
             },
             _ => return Err(decoder.malformed()),
         };

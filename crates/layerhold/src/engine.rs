@@ -63,8 +63,28 @@ pub(crate) struct Inner {
     closed: AtomicBool,
     /// Monotonic times of the last failed syncs of files; too many of them stop all writing.
     failed_syncs: Mutex<FailedSyncs>,
+    access: Access,
+}
+
+/// How a store was found and opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Opening {
+    /// Everything that was ever acknowledged is there, and nothing else was begun.
+    Clean,
+    /// Everything that was ever acknowledged is there. A commit that was begun and never acknowledged was given up.
+    TailDropped,
+    /// It is open for reads alone and shows what can be proved.
+    ReadOnly,
+}
+
+/// How the engine may use its store.
+#[derive(Debug)]
+pub(crate) struct Access {
+    pub(crate) opening: Opening,
     /// Whatever keeps other processes out, for as long as the engine lives.
-    _exclusion: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
+    #[expect(dead_code, reason = "held for its Drop")]
+    pub(crate) exclusion: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
 }
 
 /// So many failed syncs within so long make the store read-only until it is reopened.
@@ -97,7 +117,8 @@ impl Engine {
     /// # Errors
     /// [`StorageError::NotAStore`], [`StorageError::UnknownFormat`].
     pub fn open_with(stores: Stores, options: Options, components: Components) -> Result<Self, OpenError> {
-        Self::open_exclusively(stores, options, components, None)
+        let access = Access { opening: Opening::Clean, exclusion: None };
+        Self::open_exclusively(stores, options, components, access)
     }
 
     pub(crate) fn create_exclusively(
@@ -110,17 +131,17 @@ impl Engine {
             return Err(StorageError::NotEmpty { path: std::path::PathBuf::new() });
         }
         let last_sequence = initialise(stores.metadata.as_ref(), &components)?;
-        Self::start(stores, last_sequence, options, components, exclusion)
+        Self::start(stores, last_sequence, options, components, Access { opening: Opening::Clean, exclusion })
     }
 
     pub(crate) fn open_exclusively(
         stores: Stores,
         options: Options,
         components: Components,
-        exclusion: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
+        access: Access,
     ) -> Result<Self, OpenError> {
         let last_sequence = stores.metadata.recovered_sequence();
-        Self::start(stores, last_sequence, options, components, exclusion)
+        Self::start(stores, last_sequence, options, components, access)
     }
 
     fn start(
@@ -128,7 +149,7 @@ impl Engine {
         last_sequence: u64,
         options: Options,
         components: Components,
-        exclusion: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
+        access: Access,
     ) -> Result<Self, OpenError> {
         let Stores { metadata, blobs } = stores;
         let (clock_row, download_key) = {
@@ -145,6 +166,9 @@ impl Engine {
             let identity = IdentityRow::decode(&identity)?;
             if identity.format_version != FORMAT_VERSION {
                 return Err(StorageError::UnknownFormat { found: identity.format_version, supported: FORMAT_VERSION });
+            }
+            if metadata.store_id().is_some_and(|id| id != identity.store_id) {
+                return Err(StorageError::corrupt("the table belongs to another store"));
             }
             let clock = ClockRow::decode(&clock.ok_or_else(rows_missing)?)?;
             let download_key = download_key.ok_or_else(rows_missing)?;
@@ -167,7 +191,7 @@ impl Engine {
             registries: RwLock::default(),
             closed: AtomicBool::new(false),
             failed_syncs: Mutex::default(),
-            _exclusion: exclusion,
+            access,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -226,6 +250,12 @@ impl Engine {
         *hasher.finalize().as_bytes()
     }
 
+    /// How the store was found when it was opened.
+    #[must_use]
+    pub fn opening(&self) -> Opening {
+        self.inner.access.opening
+    }
+
     /// The sequence of the last change that was acknowledged.
     #[must_use]
     pub fn sequence(&self) -> u64 {
@@ -269,7 +299,7 @@ impl Engine {
     /// Ends the engine's use of the store: what was not yet synced is, and later mutations are refused by every clone
     /// of this handle. Dropping the last clone without closing loses nothing that was acknowledged.
     pub fn close(&self) -> Result<(), Failure> {
-        if !self.inner.closed.swap(true, Ordering::AcqRel) {
+        if !self.inner.closed.swap(true, Ordering::AcqRel) && self.opening() != Opening::ReadOnly {
             let Transactor { store, committer, .. } = &self.inner.txn;
             // Groups record the time; without this row, what expired since the last one would live again.
             let now = ClockRow { engine_ms: committer.now_ms(), wall_ms: committer.wall_ms() };
@@ -299,6 +329,9 @@ impl Inner {
     pub(crate) fn check_writable(&self) -> Result<(), StorageError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(StorageError::Closed);
+        }
+        if self.access.opening == Opening::ReadOnly {
+            return Err(StorageError::ReadOnly { reason: "it was opened for reading alone".to_owned() });
         }
         self.txn.committer.check_certain()?;
         if self.failed_syncs.lock().stopped {
@@ -366,6 +399,8 @@ fn initialise(metadata: &dyn MetadataStore, components: &Components) -> Result<u
     components.entropy.fill(&mut store_id);
     components.entropy.fill(&mut operation_id);
     components.entropy.fill(&mut download_key);
+    // One number for everything that is the store's, so that its parts prove of one another whose they are.
+    let store_id = metadata.store_id().unwrap_or(store_id);
     let operation_id = OperationId(operation_id);
     let wall_ms = components.clock.wall_ms();
     let identity = IdentityRow { store_id, format_version: FORMAT_VERSION, created_wall_ms: wall_ms };

@@ -80,7 +80,8 @@
 //! | what every error means and what to do next | [`ErrorKind`], [`Failure`] |
 //! | expiries and removals, which the host drives: call it every second or so | [`Engine::maintain`] |
 //! | time, randomness and threads passed in | [`clock`] |
-//! | running over other storage | [`store`] |
+//! | a store that does not open | [`recovery`], [`Engine::open_read_only`] |
+//! | running over other storage | [`store`], [`directory`] |
 //!
 //! Every mutating call takes a [`Call`]: who acts, and an optional [`OperationId`] under which a retry after a lost
 //! answer is told the first outcome instead of acting twice.
@@ -91,8 +92,7 @@ pub mod change;
 pub mod clock;
 pub mod descriptor;
 pub mod digest;
-#[cfg(feature = "rocksdb")]
-mod directory;
+pub mod directory;
 pub mod engine;
 pub mod error;
 pub mod format;
@@ -100,8 +100,11 @@ mod hex;
 pub mod maintain;
 pub mod manifest;
 pub mod name;
+#[cfg(feature = "rocksdb")]
+mod native;
 pub mod options;
 pub mod page;
+pub mod recovery;
 pub mod registry;
 pub mod repository;
 pub mod store;
@@ -116,7 +119,7 @@ pub use change::Change;
 pub use clock::Components;
 pub use descriptor::{Descriptor, MediaType};
 pub use digest::{Algorithm, Digest};
-pub use engine::{Engine, OpenError, Stores};
+pub use engine::{Engine, OpenError, Opening, Stores};
 pub use error::{ErrorKind, Failure, RepositoryNotFound};
 pub use manifest::{DeletedImage, ImageDetail, ImageEntry, ImageId, Manifest, ManifestHead, ManifestPut, ManifestRead};
 pub use manifest::{PutManifest, TagChange, TagFilter};

@@ -267,6 +267,16 @@ impl FileSystem for FailingFileSystem {
         self.inner.lock(path, holder)
     }
 
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn Debug + Send + Sync>> {
+        self.begin(Call::Lock)?;
+        self.inner.lock_shared(path)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.begin(Call::Rename)?;
+        self.inner.hard_link(from, to)
+    }
+
     fn native_root(&self) -> Option<&Path> {
         self.inner.native_root()
     }

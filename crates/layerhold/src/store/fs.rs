@@ -114,10 +114,81 @@ pub trait FileSystem: Send + Sync + Debug {
     /// says. The file's contents become `holder`.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn Debug + Send + Sync>>;
 
+    /// Takes a shared lock on an existing file and changes nothing. Any number may hold it, but nobody beside one who
+    /// holds [`FileSystem::lock`]. `NotFound` where there is no such file, `WouldBlock` as there.
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn Debug + Send + Sync>>;
+
+    /// Gives a file a second name, `AlreadyExists` where that is taken. `Unsupported` where the system cannot, and always
+    /// where it was not built.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// The directory on this machine that is the root, where there is one (RocksDB opens files by itself).
     fn native_root(&self) -> Option<&Path> {
         None
     }
+}
+
+/// Length of the pieces in which a file is copied.
+const COPIED_BYTES: usize = 64 << 10;
+
+/// Makes `to` a copy of `from`, whole or not at all, with its bytes durable and its name not. A copy that is there already
+/// stays as it is.
+///
+/// # Errors
+/// Those of the file system.
+pub(crate) fn copy_file(fs: &dyn FileSystem, from: &Path, to: &Path) -> io::Result<()> {
+    if exists(fs, to)? {
+        return Ok(());
+    }
+    let mut part = to.as_os_str().to_owned();
+    part.push(".part");
+    let part = Path::new(&part);
+    remove_if_there(fs, part)?;
+    let source = fs.open(from, OpenMode::Read)?;
+    let target = fs.create_new(part)?;
+    let mut buffer = vec![0; COPIED_BYTES];
+    let mut at = 0;
+    loop {
+        let read = match source.read_at(&mut buffer, at) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        target.write_all_at(buffer.get(..read).unwrap_or_default(), at)?;
+        at += read as u64;
+    }
+    target.sync_data()?;
+    fs.rename_noreplace(part, to)
+}
+
+/// Whether a file is there.
+pub(crate) fn exists(fs: &dyn FileSystem, path: &Path) -> io::Result<bool> {
+    match fs.file_len(path) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Removes a file, should it be there.
+pub(crate) fn remove_if_there(fs: &dyn FileSystem, path: &Path) -> io::Result<()> {
+    match fs.remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a directory where there is none; its name is durable in either case.
+pub(crate) fn make_dir(fs: &dyn FileSystem, path: &Path) -> io::Result<()> {
+    match fs.create_dir(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    fs.sync_dir(path.parent().unwrap_or(Path::new("")))
 }
 
 /// An open file. Positioned calls alone, so that one handle serves any number of threads.

@@ -8,8 +8,8 @@ use parking_lot::{Condvar, Mutex};
 
 use super::batch::Write;
 use super::cache::RowCache;
-use super::fs::FileSystem;
-use super::journal::{self, Ahead, Journal, StoreId};
+use super::fs::{FileSystem, OpenMode};
+use super::journal::{self, Ahead, Decided, Journal, StoreId};
 use super::lock::{LockGuard, LockTable};
 use super::table::Table;
 use super::{Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, StorageError, View};
@@ -107,6 +107,7 @@ pub struct Journaled<T> {
     fs: Arc<dyn FileSystem>,
     table: T,
     rows: RowCache,
+    store_id: StoreId,
     locks: Arc<LockTable>,
     options: JournaledOptions,
     journal: Arc<Mutex<Journal>>,
@@ -117,6 +118,33 @@ pub struct Journaled<T> {
     // Held during maintenance, which is one thread's work at a time; the sequence up to which the table is flushed.
     flushed_sequence: Mutex<u64>,
     poison: Mutex<Option<String>>,
+}
+
+/// A journal that was judged whole and is not open yet.
+pub struct DecidedJournal {
+    fs: Arc<dyn FileSystem>,
+    decided: Decided,
+    store_id: StoreId,
+}
+
+impl DecidedJournal {
+    /// The sequence that the store will have.
+    #[must_use]
+    pub fn recovered(&self) -> u64 {
+        self.decided.recovered()
+    }
+
+    /// Whether opening gives up a group that was begun and never acknowledged.
+    #[must_use]
+    pub fn tail_dropped(&self) -> bool {
+        self.decided.tail_dropped()
+    }
+}
+
+impl std::fmt::Debug for DecidedJournal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DecidedJournal").field("recovered", &self.recovered()).finish_non_exhaustive()
+    }
 }
 
 impl<T: Table> Journaled<T> {
@@ -131,7 +159,7 @@ impl<T: Table> Journaled<T> {
         options: JournaledOptions,
     ) -> Result<Self, StorageError> {
         let journal = Journal::create(Arc::clone(&fs), store_id, options.segment_bytes)?;
-        Ok(Self::new(fs, table, journal, options))
+        Ok(Self::new(fs, table, store_id, journal, options))
     }
 
     /// Opens a store and replays what the table lost since its last flush. Only one handle may be open at a time; the
@@ -148,13 +176,43 @@ impl<T: Table> Journaled<T> {
         options: JournaledOptions,
     ) -> Result<Self, StorageError> {
         table.verify()?;
-        let applied = table.applied_sequence()?;
-        let mut replay = |batch: Batch, sequence| table.apply(&[&batch], Some(sequence));
-        let journal = Journal::recover(Arc::clone(&fs), store_id, options.segment_bytes, applied, &mut replay)?;
-        Ok(Self::new(fs, table, journal, options))
+        let decided = Self::decide(fs, store_id, table.applied_sequence()?, OpenMode::ReadWrite)?;
+        Self::open_decided(decided, table, options)
     }
 
-    fn new(fs: Arc<dyn FileSystem>, table: T, journal: Journal, options: JournaledOptions) -> Self {
+    /// Judges the journal for a table that holds everything up to `applied_sequence`. Nothing is changed: who opens the
+    /// table only afterwards can be sure that it changes nothing either before the store is known to be whole. What was
+    /// judged with [`OpenMode::Read`] cannot be opened, only looked at.
+    ///
+    /// # Errors
+    /// As [`Journaled::open`].
+    pub fn decide(
+        fs: Arc<dyn FileSystem>,
+        store_id: StoreId,
+        applied_sequence: u64,
+        mode: OpenMode,
+    ) -> Result<DecidedJournal, StorageError> {
+        let decided = Journal::decide(Arc::clone(&fs), store_id, applied_sequence, mode)?;
+        Ok(DecidedJournal { fs, decided, store_id })
+    }
+
+    /// Opens what [`Journaled::decide`] judged, over the table that it judged it for.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] where the table is another one than then; those of the file system and the table.
+    pub fn open_decided(judged: DecidedJournal, table: T, options: JournaledOptions) -> Result<Self, StorageError> {
+        let DecidedJournal { fs, decided, store_id } = judged;
+        let applied = table.applied_sequence()?;
+        if applied != decided.applied() {
+            let what = format!("the table changed while it was opened applied={applied} before={}", decided.applied());
+            return Err(StorageError::corrupt(what));
+        }
+        let mut replay = |batch: Batch, sequence| table.apply(&[&batch], Some(sequence));
+        let journal = decided.finish(options.segment_bytes, &mut replay)?;
+        Ok(Self::new(fs, table, store_id, journal, options))
+    }
+
+    fn new(fs: Arc<dyn FileSystem>, table: T, store_id: StoreId, journal: Journal, options: JournaledOptions) -> Self {
         let recovered = journal.durable_sequence();
         let lock_wait = Duration::from_millis(options.lock_wait_ms);
         let ahead = Ahead::new(options.spawner.clone());
@@ -162,6 +220,7 @@ impl<T: Table> Journaled<T> {
             fs,
             table,
             rows: RowCache::new(options.row_cache_bytes),
+            store_id,
             locks: Arc::new(LockTable::new(lock_wait, Arc::clone(&options.clock))),
             options,
             journal: Arc::new(Mutex::new(journal)),
@@ -399,6 +458,10 @@ impl<T: Table> MetadataStore for Journaled<T> {
 
     fn recovered_sequence(&self) -> u64 {
         self.recovered_sequence
+    }
+
+    fn store_id(&self) -> Option<StoreId> {
+        Some(self.store_id)
     }
 
     fn maintain(&self) -> Result<(), StorageError> {

@@ -33,7 +33,7 @@ pub const FOOTER_LEN: u64 = crate::format::footer::FOOTER_LEN as u64;
 const WRITEBACK_BYTES: u64 = 8 << 20;
 
 /// The directory of all blobs, below the root.
-const DIRECTORY: &str = "blobs";
+pub(crate) const DIRECTORY: &str = "blobs";
 
 /// The blob store in local files.
 #[derive(Debug)]
@@ -66,15 +66,18 @@ impl LocalBlobStore {
     /// Opens a blob store that was created earlier.
     ///
     /// # Errors
-    /// [`StorageError::NotAStore`] where the directory of blobs is missing; [`StorageError::Io`].
+    /// [`StorageError::Corrupt`] where the directory of blobs is missing; [`StorageError::Io`].
     pub fn open(fs: Arc<dyn FileSystem>) -> Result<Self, StorageError> {
         let shards = Shards::open(fs.as_ref()).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => {
-                StorageError::NotAStore { path: DIRECTORY.into(), reason: "the directory of blobs is missing".into() }
-            }
+            io::ErrorKind::NotFound => StorageError::corrupt("the directory blobs is missing"),
             _ => StorageError::io("open directory", DIRECTORY, e),
         })?;
         Ok(Self { inner: Arc::new(Inner { fs, shards }) })
+    }
+
+    /// A blob store for reads alone. Nothing is looked at or changed: what is missing is said of each blob.
+    pub fn open_read_only(fs: Arc<dyn FileSystem>) -> Self {
+        Self { inner: Arc::new(Inner { fs, shards: Shards::unknown() }) }
     }
 
     fn staged(&self, location: Location, path: PathBuf, file: Box<dyn File>, end: u64, name: Name) -> Box<Staged> {

@@ -18,12 +18,15 @@ pub mod blobs;
 mod cache;
 pub mod error;
 pub mod fs;
+pub mod home;
 pub mod journal;
 pub mod journaled;
 pub mod local;
 pub mod lock;
 pub mod mem;
 mod mmap;
+mod overlay;
+pub(crate) mod readonly;
 pub mod real;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
@@ -176,6 +179,11 @@ pub trait MetadataStore: Send + Sync {
 
     /// The sequence number that the store had when it was opened; 0 for a new one.
     fn recovered_sequence(&self) -> u64;
+
+    /// The random number that all files of the store bear, where it has one.
+    fn store_id(&self) -> Option<journal::StoreId> {
+        None
+    }
 
     /// Takes back what the store's own files no longer need and syncs what a last group left unsynced. Bounded work.
     fn maintain(&self) -> Result<(), StorageError>;

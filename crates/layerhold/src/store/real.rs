@@ -151,22 +151,40 @@ impl FileSystem for RealFileSystem {
         // The lock belongs to this opening of the file, so that it also keeps out a second one of this process.
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut bytes = Vec::new();
-                file.take(HOLDER_BYTES_MAX).read_to_end(&mut bytes)?;
-                return Err(LockHeld::new(String::from_utf8_lossy(&bytes)).into());
-            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(held(file)?.into()),
             Err(e) => return Err(e.into()),
         }
         let lock = RealLock { file: RealFile { file } };
-        lock.file.set_len(0)?;
-        lock.file.write_all_at(holder.as_bytes(), 0)?;
+        // The lock is held; that the holder's name finds no room on a full medium is no reason to give it up. Written
+        // before the old name is cut off, because what is written over needs no room.
+        let named = lock.file.write_all_at(holder.as_bytes(), 0);
+        let _ = named.and_then(|()| lock.file.set_len(holder.len() as u64));
         Ok(Box::new(lock))
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn std::fmt::Debug + Send + Sync>> {
+        let file = OpenOptions::new().read(true).open(self.native(path)?)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Box::new(RealLock { file: RealFile { file } })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(held(file)?.into()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(self.native(from)?, self.native(to)?)
     }
 
     fn native_root(&self) -> Option<&Path> {
         Some(&self.root)
     }
+}
+
+/// Who says in a lock file that the lock is theirs.
+fn held(file: fs::File) -> io::Result<LockHeld> {
+    let mut bytes = Vec::new();
+    file.take(HOLDER_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(LockHeld::new(String::from_utf8_lossy(&bytes)))
 }
 
 /// The lock, held for as long as this value lives. The file stays: removing it would let two processes lock two files

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice,
@@ -14,6 +15,8 @@ use rocksdb::{
 };
 
 use super::batch::Write;
+use super::fs::{self, EntryKind, FileSystem, OpenMode};
+use super::home::{DIRECTORY, TableHome};
 use super::table::Table;
 use super::{Batch, Direction, KeyRange, StorageError, View, Visit};
 
@@ -155,11 +158,22 @@ impl RocksTable {
         rocksdb.create_if_missing(false);
         match open(&rocksdb, path) {
             Ok(db) => Ok(Self::new(db, path)),
-            // Without its file CURRENT RocksDB takes a database for none.
-            Err(e) if e.kind() == ErrorKind::InvalidArgument && e.as_ref().contains("does not exist") => {
-                Err(StorageError::corrupt(format!("the metadata table has no file {}", path.join("CURRENT").display())))
-            }
-            Err(e) => Err(storage_error("open the table", path, &e)),
+            Err(e) => Err(open_error(path, &e)),
+        }
+    }
+
+    /// Opens the table in `path` for reads alone. No file in `path` is made, changed or removed, whatever state they are
+    /// in, and no lock is taken.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] when it is damaged or not there.
+    pub fn open_read_only(path: &Path, options: RocksOptions) -> Result<Self, StorageError> {
+        let mut rocksdb = options.to_rocksdb();
+        rocksdb.create_if_missing(false);
+        let rows = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, rocksdb.clone());
+        match DB::open_cf_descriptors_read_only(&rocksdb, path, [rows], false) {
+            Ok(db) => Ok(Self::new(db, path)),
+            Err(e) => Err(open_error(path, &e)),
         }
     }
 
@@ -283,6 +297,144 @@ fn read_options() -> ReadOptions {
     let mut options = ReadOptions::default();
     options.set_verify_checksums(true);
     options
+}
+
+/// The table of a store on this machine, in the directory `table` below its root.
+#[derive(Debug)]
+pub struct RocksHome {
+    fs: Arc<dyn FileSystem>,
+    path: PathBuf,
+    options: RocksOptions,
+}
+
+impl RocksHome {
+    /// The table below the root of `fs`; `None` where that is no directory of this machine.
+    #[must_use]
+    pub fn new(fs: Arc<dyn FileSystem>, options: RocksOptions) -> Option<Self> {
+        let path = fs.native_root()?.join(DIRECTORY);
+        Some(Self { fs, path, options })
+    }
+
+    /// The names of the table's files.
+    fn files(&self) -> Result<Vec<String>, StorageError> {
+        let entries = match self.fs.list(Path::new(DIRECTORY)) {
+            Ok(entries) => entries,
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Vec::new(),
+            Err(e) => return Err(StorageError::io("list", DIRECTORY, e)),
+        };
+        Ok(entries.into_iter().filter(|entry| entry.kind == EntryKind::File).map(|entry| entry.name).collect())
+    }
+
+    /// The one MANIFEST there is, where CURRENT names none.
+    fn unnamed_manifest(&self) -> Result<Option<String>, StorageError> {
+        let files = self.files()?;
+        let mut bytes = [0; 64];
+        let current = self.fs.open(Path::new(CURRENT), OpenMode::Read);
+        let read = current.and_then(|file| file.read_at(&mut bytes, 0)).unwrap_or(0);
+        let named = bytes.get(..read).and_then(|name| name.strip_suffix(b"\n"));
+        if files.iter().any(|file| is_manifest(file) && Some(file.as_bytes()) == named) {
+            return Ok(None);
+        }
+        let mut manifests = files.into_iter().filter(|file| is_manifest(file));
+        Ok(manifests.next().filter(|_| manifests.next().is_none()))
+    }
+}
+
+/// The file that names the table's MANIFEST, below the root of the store.
+const CURRENT: &str = "table/CURRENT";
+
+fn is_manifest(name: &str) -> bool {
+    name.strip_prefix("MANIFEST-")
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
+impl TableHome for RocksHome {
+    fn create(&self) -> Result<Box<dyn Table>, StorageError> {
+        Ok(Box::new(RocksTable::create(&self.path, self.options)?))
+    }
+
+    fn open(&self) -> Result<Box<dyn Table>, StorageError> {
+        Ok(Box::new(RocksTable::open(&self.path, self.options)?))
+    }
+
+    fn open_read_only(&self) -> Result<Box<dyn Table>, StorageError> {
+        Ok(Box::new(RocksTable::open_read_only(&self.path, self.options)?))
+    }
+
+    fn copy_aside(&self, aside: &Path) -> Result<(), StorageError> {
+        let kept = aside.join(DIRECTORY);
+        fs::make_dir(&*self.fs, &kept).map_err(|e| StorageError::io("create directory", &kept, e))?;
+        for name in self.files()? {
+            let (from, to) = (Path::new(DIRECTORY).join(&name), kept.join(&name));
+            // RocksDB writes these once and never again, so that one file may have both names.
+            let linked = if name.ends_with(".sst") || name.ends_with(".blob") {
+                match self.fs.hard_link(&from, &to) {
+                    Err(e) if e.kind() != io::ErrorKind::AlreadyExists => false,
+                    _ => true,
+                }
+            } else {
+                name == "LOCK" || name.starts_with("LOG")
+            };
+            if !linked {
+                fs::copy_file(&*self.fs, &from, &to).map_err(|e| StorageError::io("copy", from, e))?;
+            }
+        }
+        self.fs.sync_dir(&kept).map_err(|e| StorageError::io("sync", kept, e))
+    }
+
+    fn set_aside(&self, aside: &Path) -> Result<(), StorageError> {
+        let (from, to) = (Path::new(DIRECTORY), aside.join(DIRECTORY));
+        match self.fs.rename_noreplace(from, &to) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                for name in self.files()? {
+                    let path = from.join(name);
+                    self.fs.remove_file(&path).map_err(|e| StorageError::io("remove", path, e))?;
+                }
+                return self.fs.sync_dir(from).map_err(|e| StorageError::io("sync", from, e));
+            }
+            Err(e) => return Err(StorageError::io("set aside", from, e)),
+            Ok(()) => {}
+        }
+        self.fs.sync_dir(aside).map_err(|e| StorageError::io("sync", aside, e))?;
+        self.fs.sync_dir(Path::new("")).map_err(|e| StorageError::io("sync", "", e))
+    }
+
+    fn mendable(&self) -> Result<bool, StorageError> {
+        Ok(self.unnamed_manifest()?.is_some())
+    }
+
+    fn mend(&self, aside: &Path) -> Result<(), StorageError> {
+        let Some(manifest) = self.unnamed_manifest()? else { return Ok(()) };
+        let current = Path::new(CURRENT);
+        let made = Path::new(DIRECTORY).join("000000.dbtmp");
+        let mend = || {
+            if fs::exists(&*self.fs, current)? {
+                fs::copy_file(&*self.fs, current, &aside.join("CURRENT"))?;
+            }
+            fs::remove_if_there(&*self.fs, &made)?;
+            let file = self.fs.create_new(&made)?;
+            file.write_all_at(format!("{manifest}\n").as_bytes(), 0)?;
+            file.sync_data()?;
+            self.fs.rename_replace(&made, current)?;
+            self.fs.sync_dir(Path::new(DIRECTORY))?;
+            self.fs.sync_dir(aside)
+        };
+        mend().map_err(|e| StorageError::io("mend", current, e))
+    }
+}
+
+/// What keeps a table from being opened. Whatever is not the medium's refusal is damage: nothing but this program made
+/// these files.
+fn open_error(path: &Path, error: &rocksdb::Error) -> StorageError {
+    match storage_error("open the table", path, error) {
+        // Without its file CURRENT RocksDB takes a database for none.
+        StorageError::Table { .. } if error.as_ref().contains("does not exist") => {
+            StorageError::corrupt(format!("the metadata table has no file {}", path.join("CURRENT").display()))
+        }
+        StorageError::Table { message, .. } => StorageError::corrupt(message),
+        error => error,
+    }
 }
 
 fn storage_error(operation: &'static str, path: &Path, error: &rocksdb::Error) -> StorageError {

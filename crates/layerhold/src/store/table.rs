@@ -27,3 +27,29 @@ pub trait Table: Send + Sync {
         self.applied_sequence().map(|_| ())
     }
 }
+
+impl<T: Table + ?Sized> Table for Box<T> {
+    fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
+        (**self).view()
+    }
+
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        (**self).get_many(keys)
+    }
+
+    fn apply(&self, batches: &[&Batch], sequence: Option<u64>) -> Result<(), StorageError> {
+        (**self).apply(batches, sequence)
+    }
+
+    fn applied_sequence(&self) -> Result<u64, StorageError> {
+        (**self).applied_sequence()
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        (**self).flush()
+    }
+
+    fn verify(&self) -> Result<(), StorageError> {
+        (**self).verify()
+    }
+}

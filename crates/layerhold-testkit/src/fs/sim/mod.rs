@@ -5,7 +5,7 @@
 //! changes of names that wait for a sync of the directory. Syncing a file says nothing of its name. A rename is two
 //! changes, the new name and then the end of the old one, so that a crash may leave both names but never neither.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::ops::Deref;
@@ -27,6 +27,8 @@ pub use crash::{CrashPolicy, CrashStates};
 /// The most that a lock's refusal repeats of the lock file.
 const HOLDER_BYTES_MAX: usize = 1024;
 
+const EXCLUSIVE: usize = usize::MAX;
+
 /// A crashing file system in memory. Clones are the same file system.
 ///
 /// Everything follows from the seed and the order of the calls.
@@ -38,7 +40,8 @@ pub struct SimFileSystem {
 struct State {
     tree: Tree,
     seed: u64,
-    locked: BTreeSet<Id>,
+    /// How many hold a file's lock together; `EXCLUSIVE` stands for one who holds it alone.
+    locked: BTreeMap<Id, usize>,
     calls: u64,
     mutating_calls: u64,
     syncs: u64,
@@ -98,7 +101,7 @@ impl SimFileSystem {
         let state = State {
             tree,
             seed,
-            locked: BTreeSet::new(),
+            locked: BTreeMap::new(),
             calls: 0,
             mutating_calls: 0,
             syncs: 0,
@@ -244,6 +247,12 @@ impl SimFileSystem {
 }
 
 impl State {
+    fn held(&self, id: Id) -> LockHeld {
+        let mut bytes = vec![0; HOLDER_BYTES_MAX];
+        let len = self.tree.file(id).visible.read_at(&mut bytes, 0);
+        LockHeld::new(String::from_utf8_lossy(&bytes[..len]))
+    }
+
     fn forget(&mut self, id: Id) {
         self.used = self.used.saturating_sub(self.tree.file(id).visible.len());
     }
@@ -335,15 +344,27 @@ impl FileSystem for SimFileSystem {
             }
             found => found?,
         };
-        if !state.locked.insert(id) {
-            let mut bytes = vec![0; HOLDER_BYTES_MAX];
-            let len = state.tree.file(id).visible.read_at(&mut bytes, 0);
-            return Err(LockHeld::new(String::from_utf8_lossy(&bytes[..len])).into());
+        if state.locked.contains_key(&id) {
+            return Err(state.held(id).into());
         }
+        state.locked.insert(id, EXCLUSIVE);
         state.forget(id);
         state.tree.set_len(id, 0);
         state.tree.write(id, holder.as_bytes(), 0);
         state.used += holder.len() as u64;
+        Ok(Box::new(SimLock { fs: self.clone(), id }))
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn Debug + Send + Sync>> {
+        let mut state = self.begin(Kind::Reading)?;
+        let id = state.tree.file_at(path)?;
+        match state.locked.get(&id) {
+            Some(&EXCLUSIVE) => return Err(state.held(id).into()),
+            holders => {
+                let together = holders.map_or(1, |holders| holders + 1);
+                state.locked.insert(id, together);
+            }
+        }
         Ok(Box::new(SimLock { fs: self.clone(), id }))
     }
 }
@@ -356,7 +377,11 @@ struct SimLock {
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        self.fs.state().locked.remove(&self.id);
+        let mut state = self.fs.state();
+        match state.locked.get_mut(&self.id) {
+            Some(holders) if *holders > 1 && *holders != EXCLUSIVE => *holders -= 1,
+            _ => drop(state.locked.remove(&self.id)),
+        }
     }
 }
 

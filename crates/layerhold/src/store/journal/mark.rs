@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::record::{u32_at, u64_at};
-use super::{DIRECTORY, StoreId};
+use super::{DIRECTORY, StoreId, is_absent};
 use crate::store::StorageError;
 use crate::store::fs::{File, FileSystem, OpenMode};
 
@@ -32,20 +32,53 @@ pub(super) struct Mark {
 impl Mark {
     /// Makes the file, both slots saying 0, synced. Its name is not.
     pub(super) fn create(fs: &dyn FileSystem, store_id: &StoreId) -> Result<Self, StorageError> {
-        let file = fs.create_new(&path()).map_err(|e| StorageError::io("create", path(), e))?;
+        Self::create_at(fs, &path(), store_id, 0)
+    }
+
+    /// The same under another name and with another sequence in both slots.
+    pub(super) fn create_at(
+        fs: &dyn FileSystem,
+        path: &Path,
+        store_id: &StoreId,
+        sequence: u64,
+    ) -> Result<Self, StorageError> {
+        let file = fs.create_new(path).map_err(|e| StorageError::io("create", path, e))?;
         let filled = usize::try_from(FILE_LEN).unwrap_or(usize::MAX);
-        file.write_all_at(&vec![0; filled], 0).map_err(|e| StorageError::io("write", path(), e))?;
+        file.write_all_at(&vec![0; filled], 0).map_err(|e| StorageError::io("write", path, e))?;
         let mut mark = Self { file, store_id: *store_id, next: false };
-        mark.write(0)?;
-        mark.write(0)?;
+        mark.write(sequence)?;
+        mark.write(sequence)?;
         mark.sync()?;
         Ok(mark)
     }
 
+    /// The store and the sequence that each whole slot names, whatever else is wrong with the file.
+    pub(super) fn statements(fs: &dyn FileSystem) -> Result<Vec<(StoreId, u64)>, StorageError> {
+        let file = match fs.open(&path(), OpenMode::Read) {
+            Ok(file) => file,
+            Err(e) if is_absent(&e) => return Ok(Vec::new()),
+            Err(e) => return Err(StorageError::io("open", path(), e)),
+        };
+        let mut found = Vec::new();
+        for at in SLOTS {
+            let mut bytes = [0; SLOT_LEN];
+            match file.read_exact_at(&mut bytes, at) {
+                Ok(()) if is_whole(&bytes) => {
+                    let id = bytes.get(8..24).and_then(|id| id.try_into().ok());
+                    found.extend(id.zip(u64_at(&bytes, 24)));
+                }
+                Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => return Err(StorageError::io("read", path(), e)),
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
     /// Opens the file and answers the highest sequence number that either slot says is durable.
-    pub(super) fn open(fs: &dyn FileSystem, store_id: &StoreId) -> Result<(Self, u64), StorageError> {
-        let file = fs.open(&path(), OpenMode::ReadWrite).map_err(|e| match e.kind() {
+    pub(super) fn open(fs: &dyn FileSystem, store_id: &StoreId, mode: OpenMode) -> Result<(Self, u64), StorageError> {
+        let file = fs.open(&path(), mode).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => StorageError::corrupt("journal/mark is missing"),
+            io::ErrorKind::IsADirectory => StorageError::corrupt("journal/mark is a directory"),
             _ => StorageError::io("open", path(), e),
         })?;
         let mut newest = None;
@@ -94,7 +127,7 @@ impl Mark {
     }
 }
 
-fn path() -> PathBuf {
+pub(super) fn path() -> PathBuf {
     Path::new(DIRECTORY).join("mark")
 }
 
@@ -107,11 +140,14 @@ fn encode(sequence: u64, store_id: &StoreId) -> Vec<u8> {
     bytes
 }
 
+fn is_whole(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC)
+        && bytes.get(..CHECKED_LEN).is_some_and(|checked| u32_at(bytes, CHECKED_LEN) == Some(crc32fast::hash(checked)))
+}
+
 /// What a slot says; `None` for a damaged one.
 fn decode(bytes: &[u8], store_id: &StoreId) -> Result<Option<u64>, StorageError> {
-    let sound = bytes.starts_with(&MAGIC)
-        && bytes.get(..CHECKED_LEN).is_some_and(|checked| u32_at(bytes, CHECKED_LEN) == Some(crc32fast::hash(checked)));
-    if !sound {
+    if !is_whole(bytes) {
         return Ok(None);
     }
     if bytes.get(8..24) != Some(store_id.as_slice()) {

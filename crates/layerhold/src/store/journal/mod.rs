@@ -16,7 +16,9 @@ mod ahead;
 mod mark;
 mod record;
 mod recovery;
+mod renewal;
 mod segment;
+mod survey;
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,12 +32,15 @@ use super::fs::FileSystem;
 use super::{CommitError, StorageError};
 
 pub(super) use self::ahead::Ahead;
+pub(in crate::store) use recovery::Decided;
+pub(crate) use renewal::renew;
+pub(crate) use survey::{Survey, store_ids, survey};
 
 /// The random number that tells one store's files from another's. It is never told to clients.
 pub type StoreId = [u8; 16];
 
 /// Where the journal lives, below the store's root.
-pub(super) const DIRECTORY: &str = "journal";
+pub(crate) const DIRECTORY: &str = "journal";
 
 /// How many files wait to become segments. One flush of the table takes several segments back, and each of them is one that
 /// no commit has to make.
@@ -342,6 +347,11 @@ pub(super) fn make_spare(fs: &Arc<dyn FileSystem>, path: PathBuf, len: u64) -> R
 
 fn usable_segment_bytes(asked: u64) -> u64 {
     asked.clamp(SEGMENT_BYTES_MIN, 1 << 40).next_multiple_of(RECORDS_START)
+}
+
+/// Whether an error says that there is no such file, or something else in its place.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory)
 }
 
 fn is_refusal(error: &io::Error) -> bool {

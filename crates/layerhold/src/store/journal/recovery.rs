@@ -9,21 +9,21 @@
 //! point: the next open finds the same records, proven at least as far, and comes to the same decision.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::mark::Mark;
 use super::record::{ALIGNMENT, HEADER_LEN, Header, Kind};
 use super::segment::{self, END_RESERVE, RECORDS_START, Segment};
 use super::{DIRECTORY, Full, Journal, StoreId, usable_segment_bytes};
-use crate::store::fs::FileSystem;
+use crate::store::fs::{FileSystem, OpenMode};
 use crate::store::{Batch, StorageError};
 
 /// A header that is valid where it stands.
 #[derive(Debug, Clone, Copy)]
-struct Found {
-    position: u64,
-    header: Header,
+pub(super) struct Found {
+    pub(super) position: u64,
+    pub(super) header: Header,
     /// Whether the payload is what was written.
     whole: bool,
 }
@@ -35,9 +35,9 @@ impl Found {
 }
 
 /// A segment with what its records say.
-struct Scanned {
-    segment: Segment,
-    records: Vec<Found>,
+pub(super) struct Scanned {
+    pub(super) segment: Segment,
+    pub(super) records: Vec<Found>,
 }
 
 impl Scanned {
@@ -46,79 +46,141 @@ impl Scanned {
         self.records.iter().filter(|found| found.whole).map(Found::end).max().unwrap_or(RECORDS_START)
     }
 
-    fn has_end(&self) -> bool {
+    pub(super) fn has_end(&self) -> bool {
         self.records.iter().any(|found| found.header.kind == Kind::End)
     }
 }
 
 /// How far the records lead, and what must be replayed.
-struct Chain {
-    recovered: u64,
-    proven: u64,
+pub(super) struct Chain {
+    pub(super) recovered: u64,
+    pub(super) proven: u64,
     // Index of the segment in the scanned ones, and the record.
-    replay: Vec<(usize, Found)>,
+    pub(super) replay: Vec<(usize, Found)>,
     missing_segment: Option<u64>,
+    /// The table ends in the middle of a group: it is not a state that there ever was.
+    pub(super) split: bool,
+}
+
+/// A journal that was read and judged sound, before anything is changed.
+pub(in crate::store) struct Decided {
+    fs: Arc<dyn FileSystem>,
+    store_id: StoreId,
+    applied: u64,
+    scanned: Vec<Scanned>,
+    chain: Chain,
+    mark: Mark,
+    full: VecDeque<Full>,
+    spares: Vec<PathBuf>,
 }
 
 impl Journal {
-    /// Opens the journal of a store whose table holds everything up to `applied_sequence`, and hands every later
-    /// group to `replay`, in order, with its last sequence number.
+    /// Reads the journal of a store whose table holds everything up to `applied_sequence`, and judges it. Nothing is
+    /// changed; with [`OpenMode::Read`] nothing can be.
     ///
     /// # Errors
     /// [`StorageError::AcknowledgedDataLoss`] or [`StorageError::Corrupt`] when something that was durable is not
-    /// there; no file was changed then.
-    pub(in crate::store) fn recover(
+    /// there.
+    pub(in crate::store) fn decide(
         fs: Arc<dyn FileSystem>,
         store_id: StoreId,
-        segment_bytes: u64,
         applied_sequence: u64,
-        replay: &mut dyn FnMut(Batch, u64) -> Result<(), StorageError>,
-    ) -> Result<Self, StorageError> {
+        mode: OpenMode,
+    ) -> Result<Decided, StorageError> {
         let (numbers, spares) = segment::list(&*fs)?;
-        let (mut mark, marked) = Mark::open(&*fs, &store_id)?;
+        let (mark, marked) = Mark::open(&*fs, &store_id, mode)?;
         let mut segments = Vec::with_capacity(numbers.len());
         for number in numbers {
-            segments.push(Segment::open(&*fs, &store_id, number)?);
+            segments.push(Segment::open(&*fs, &store_id, number, mode)?);
         }
         let full = full_segments(&segments);
         let scanned = scan_needed(segments, applied_sequence, marked)?;
-        let chain = follow(&scanned, applied_sequence, marked)?;
+        let chain = follow(&scanned, applied_sequence, marked);
+        if chain.split {
+            let what = format!("table between groups applied_sequence={applied_sequence}");
+            return Err(StorageError::corrupt(what));
+        }
         if chain.proven > chain.recovered {
             return Err(StorageError::AcknowledgedDataLoss { expected: chain.proven, recovered: chain.recovered });
         }
         if let Some(number) = chain.missing_segment {
             return Err(StorageError::corrupt(format!("{} is missing", segment::segment_path(number).display())));
         }
+        Ok(Decided { fs, store_id, applied: applied_sequence, scanned, chain, mark, full, spares })
+    }
+}
 
-        let position = make_tail_durable(&*fs, &store_id, &scanned, &chain, &mut mark)?;
-        for (index, found) in &chain.replay {
-            let Some(Scanned { segment, .. }) = scanned.get(*index) else { continue };
-            let batch = Batch::from_bytes(read_payload(segment, found)?)
-                .ok_or_else(|| StorageError::corrupt(format!("batches in {}", segment.path().display())))?;
-            replay(batch, found.header.last_sequence)?;
-        }
-        for spare in spares {
-            fs.remove_file(&spare).map_err(|e| StorageError::io("remove", &spare, e))?;
-        }
+impl Decided {
+    /// The sequence that the store will have.
+    pub(in crate::store) fn recovered(&self) -> u64 {
+        self.chain.recovered
+    }
 
-        let last = scanned.into_iter().next_back().ok_or_else(no_segments)?;
-        Ok(Self {
-            fs,
-            store_id,
+    /// What the table held when this was decided.
+    pub(in crate::store) fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// Whether a group was begun and is given up, because it was never acknowledged.
+    pub(in crate::store) fn tail_dropped(&self) -> bool {
+        self.scanned.last().is_some_and(|last| {
+            let given_up = |found: &Found| found.header.kind == Kind::Group && !found.whole;
+            last.records.iter().any(|found| given_up(found) && found.header.last_sequence > self.chain.recovered)
+        })
+    }
+
+    /// Hands every group above what the table holds to `replay`, in order, with its last sequence number.
+    pub(in crate::store) fn replay(
+        &self,
+        replay: &mut dyn FnMut(Batch, u64) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        replay_chain(&self.scanned, &self.chain, replay)
+    }
+
+    /// Makes the end of the journal ready for the next group, then replays.
+    pub(in crate::store) fn finish(
+        mut self,
+        segment_bytes: u64,
+        replay: &mut dyn FnMut(Batch, u64) -> Result<(), StorageError>,
+    ) -> Result<Journal, StorageError> {
+        let position = make_tail_durable(&*self.fs, &self.store_id, &self.scanned, &self.chain, &mut self.mark)?;
+        self.replay(replay)?;
+        for spare in &self.spares {
+            self.fs.remove_file(spare).map_err(|e| StorageError::io("remove", spare, e))?;
+        }
+        let last = self.scanned.into_iter().next_back().ok_or_else(no_segments)?;
+        Ok(Journal {
+            fs: self.fs,
+            store_id: self.store_id,
             segment_bytes: usable_segment_bytes(segment_bytes),
             active: last.segment,
             position,
-            full,
+            full: self.full,
             spares: Vec::new(),
             making_spare: false,
             spares_named: 0,
-            durable_sequence: chain.recovered,
-            mark,
+            durable_sequence: self.chain.recovered,
+            mark: self.mark,
             sealed: true,
             unsynced: false,
             buffer: Vec::new(),
         })
     }
+}
+
+/// Hands every group of the chain to `replay`.
+pub(super) fn replay_chain(
+    scanned: &[Scanned],
+    chain: &Chain,
+    replay: &mut dyn FnMut(Batch, u64) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    for (index, found) in &chain.replay {
+        let Some(Scanned { segment, .. }) = scanned.get(*index) else { continue };
+        let batch = Batch::from_bytes(read_payload(segment, found)?)
+            .ok_or_else(|| StorageError::corrupt(format!("batches in {}", segment.path().display())))?;
+        replay(batch, found.header.last_sequence)?;
+    }
+    Ok(())
 }
 
 /// Every segment but the last, with the last sequence number in it.
@@ -157,9 +219,12 @@ fn scan_needed(mut segments: Vec<Segment>, applied: u64, marked: u64) -> Result<
 
 /// Finds every header that is valid where it stands. Behind damage the search goes on at each place where a record
 /// could begin, because what is found there proves that the damaged part was durable.
-fn scan(segment: &Segment) -> Result<Vec<Found>, StorageError> {
-    let len = usize::try_from(segment.header.len).map_err(|_| StorageError::corrupt("segment longer than memory"))?;
-    let mut bytes = vec![0; len];
+pub(super) fn scan(segment: &Segment) -> Result<Vec<Found>, StorageError> {
+    let too_long = || StorageError::corrupt(format!("{} is longer than memory", segment.path().display()));
+    let len = usize::try_from(segment.header.len).map_err(|_| too_long())?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| too_long())?;
+    bytes.resize(len, 0);
     segment.file.read_exact_at(&mut bytes, 0).map_err(|e| StorageError::io("read", segment.path(), e))?;
     let mut records = Vec::new();
     let mut position = RECORDS_START;
@@ -179,11 +244,12 @@ fn scan(segment: &Segment) -> Result<Vec<Found>, StorageError> {
 }
 
 /// Walks the records in order and gathers what they prove.
-fn follow(scanned: &[Scanned], applied: u64, marked: u64) -> Result<Chain, StorageError> {
+pub(super) fn follow(scanned: &[Scanned], applied: u64, marked: u64) -> Chain {
     let mut proven = applied.max(marked);
     let mut recovered = 0;
     let mut whole_so_far = true;
     let mut replay = Vec::new();
+    let mut split = false;
     let mut missing_segment = None;
     let mut expected_number = None;
     for (index, Scanned { segment, records }) in scanned.iter().enumerate() {
@@ -214,9 +280,12 @@ fn follow(scanned: &[Scanned], applied: u64, marked: u64) -> Result<Chain, Stora
             }
             recovered = header.last_sequence;
             if header.last_sequence > applied {
+                // The table holds whole groups alone: nothing here fits behind what it has.
                 if header.first_sequence <= applied {
-                    let what = format!("table between groups applied_sequence={applied}");
-                    return Err(StorageError::corrupt(what));
+                    split = true;
+                    recovered = applied;
+                    whole_so_far = false;
+                    continue;
                 }
                 replay.push((index, *found));
             }
@@ -225,7 +294,7 @@ fn follow(scanned: &[Scanned], applied: u64, marked: u64) -> Result<Chain, Stora
     if scanned.last().is_some_and(Scanned::has_end) {
         missing_segment = missing_segment.or(expected_number);
     }
-    Ok(Chain { recovered, proven, replay, missing_segment })
+    Chain { recovered, proven, replay, missing_segment, split }
 }
 
 /// Makes what was recovered durable for certain and puts a seal behind it. Answers where the next record goes.

@@ -25,7 +25,7 @@ pub(super) const FORMAT: u32 = 1;
 pub(super) const SEGMENT_BYTES_MIN: u64 = 2 * RECORDS_START;
 
 const MAGIC: [u8; 8] = *b"LHjournl";
-const SEGMENT_HEADER_LEN: usize = 60;
+pub(super) const SEGMENT_HEADER_LEN: usize = 60;
 const CHECKED_LEN: usize = SEGMENT_HEADER_LEN - 4;
 const ZEROS_LEN: usize = 256 * 1024;
 
@@ -53,10 +53,20 @@ impl SegmentHeader {
         bytes
     }
 
-    fn decode(bytes: &[u8], store_id: &StoreId, name: &Path) -> Result<Self, StorageError> {
+    /// The store that a whole header names, without judging whether it is ours.
+    pub(super) fn store_id(bytes: &[u8]) -> Option<StoreId> {
+        Self::is_whole(bytes).then(|| bytes.get(16..32)?.try_into().ok())?
+    }
+
+    fn is_whole(bytes: &[u8]) -> bool {
+        let checked = bytes.get(..CHECKED_LEN);
+        let crc = checked.map(crc32fast::hash);
+        bytes.starts_with(&MAGIC) && crc.is_some() && u32_at(bytes, CHECKED_LEN) == crc
+    }
+
+    pub(super) fn decode(bytes: &[u8], store_id: &StoreId, name: &Path) -> Result<Self, StorageError> {
         let damaged = || StorageError::corrupt(format!("header of {}", name.display()));
-        let checked = bytes.get(..CHECKED_LEN).ok_or_else(damaged)?;
-        if !bytes.starts_with(&MAGIC) || u32_at(bytes, CHECKED_LEN) != Some(crc32fast::hash(checked)) {
+        if !Self::is_whole(bytes) {
             return Err(damaged());
         }
         let found = u32_at(bytes, 8).ok_or_else(damaged)?;
@@ -81,9 +91,14 @@ pub(super) struct Segment {
 
 impl Segment {
     /// Opens the segment that its name says is number `number`, and proves that it is.
-    pub(super) fn open(fs: &dyn FileSystem, store_id: &StoreId, number: u64) -> Result<Self, StorageError> {
+    pub(super) fn open(
+        fs: &dyn FileSystem,
+        store_id: &StoreId,
+        number: u64,
+        mode: OpenMode,
+    ) -> Result<Self, StorageError> {
         let name = segment_path(number);
-        let file = fs.open(&name, OpenMode::ReadWrite).map_err(|e| StorageError::io("open", &name, e))?;
+        let file = fs.open(&name, mode).map_err(|e| StorageError::io("open", &name, e))?;
         let len = file.len().map_err(|e| StorageError::io("measure", &name, e))?;
         let mut bytes = [0; SEGMENT_HEADER_LEN];
         if len < SEGMENT_BYTES_MIN {

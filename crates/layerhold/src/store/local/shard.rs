@@ -74,11 +74,20 @@ impl Shards {
             }
         }
         fs.sync_dir(Path::new(DIRECTORY))?;
+        Ok(Self::new(existing))
+    }
+
+    /// Shards that nothing is known of, for a store that makes no files.
+    pub(super) fn unknown() -> Self {
+        Self::new([Existence::Unknown; SHARDS])
+    }
+
+    fn new(existing: [Existence; SHARDS]) -> Self {
         let shards = existing.into_iter().map(|existence| Shard {
             state: Mutex::new(State { existence, failures: 0, begun: 0, succeeded: 0, running: false }),
             ended: Condvar::new(),
         });
-        Ok(Self { shards: shards.collect(), making: Mutex::new(()) })
+        Self { shards: shards.collect(), making: Mutex::new(()) }
     }
 
     #[expect(clippy::indexing_slicing, reason = "there are as many shards as bytes")]

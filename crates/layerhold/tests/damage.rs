@@ -1,0 +1,436 @@
+//! Damage to any file of a store: what opening decides, what can still be seen, and what an operator can choose.
+//!
+//! Whole stores in memory, the table a file as well. Whatever is done to one file, opening gives the store as it was, or a
+//! refusal that names the damage and changes nothing; then a read-only opening shows a state that there once was, and
+//! each choice leads to a store that opens and holds what it was said to hold.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test tells what went wrong")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use layerhold::change::Event;
+use layerhold::directory::Place;
+use layerhold::name::Principal;
+use layerhold::recovery::{self, Choice, Examination, Verdict};
+use layerhold::store::fs::FileSystem;
+use layerhold::{Components, Engine, ErrorKind, Opening, StorageError};
+use layerhold_testkit::file_table::FileTableHome;
+use layerhold_testkit::fs::{CrashPolicy, SimFileSystem, damage};
+use layerhold_testkit::witness::{Witness, small_options};
+
+fn place(fs: &SimFileSystem) -> Place {
+    let shared: Arc<dyn FileSystem> = Arc::new(fs.clone());
+    Place::new(Arc::clone(&shared), Arc::new(FileTableHome::new(shared)))
+}
+
+fn components() -> Components {
+    Components { spawner: None, ..Components::default() }
+}
+
+fn open(fs: &SimFileSystem) -> Result<Engine, StorageError> {
+    Engine::open_in(&place(fs), small_options(), components())
+}
+
+fn examine(fs: &SimFileSystem) -> Examination {
+    recovery::examine_in(&place(fs)).unwrap()
+}
+
+fn by() -> Principal {
+    Principal::parse("operator").unwrap()
+}
+
+fn choose(fs: &SimFileSystem, choice: Choice) -> Result<recovery::Recovered, recovery::RecoveryError> {
+    let (place, options, components) = (place(fs), small_options(), components());
+    match choice {
+        Choice::AcceptLoss => {
+            let agreed = recovery::examine_in(&place)?.agreed();
+            recovery::accept_loss_in(&place, &options, &components, &by(), agreed)
+        }
+        _ => recovery::restore_in(&place, &options, &components, &by()),
+    }
+}
+
+/// A store at rest, with what must be found in it.
+struct Rest {
+    name: String,
+    fs: SimFileSystem,
+    witness: Witness,
+}
+
+/// Stores whose journal still begins with the first change, and such whose table was flushed and whose journal was not
+/// needed any more; closed, and killed.
+fn at_rest() -> Vec<Rest> {
+    let mut rests = Vec::new();
+    for (name, rounds) in [("young", [1, 0]), ("grown", [14, 3])] {
+        for closed in [true, false] {
+            let fs = SimFileSystem::new(7);
+            let engine = Engine::create_in(&place(&fs), small_options(), components()).unwrap();
+            let mut witness = Witness::begin(&engine).unwrap();
+            for images in rounds {
+                witness.work(&engine, images).unwrap();
+                engine.maintain().unwrap();
+            }
+            witness.work(&engine, 1).unwrap();
+            if closed {
+                engine.close().unwrap();
+            }
+            drop(engine);
+            rests.push(Rest { name: format!("{name}, closed {closed}"), fs: fs.kill(), witness });
+        }
+    }
+    rests
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    cases: usize,
+    harmless: usize,
+    refused: usize,
+    restored: usize,
+    accepted: usize,
+    shown: usize,
+    /// Things that said of themselves that they are damaged.
+    damaged: usize,
+}
+
+/// What there is apart from the lock, whose contents say who looked last.
+fn state(fs: &SimFileSystem) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = damage::files(fs).unwrap().into_iter().filter(|path| path != Path::new("LOCK"));
+    files.map(|path| (path.clone(), damage::read(fs, &path).unwrap())).collect()
+}
+
+fn judge(rest: &Rest, fs: &SimFileSystem, what: &str, tally: &mut Tally) {
+    let what = format!("{}: {what}", rest.name);
+    tally.cases += 1;
+    let before = state(fs);
+    let examination = examine(fs);
+    assert_eq!(state(fs), before, "{what}: looking changed the store");
+    match open(fs) {
+        Ok(engine) => {
+            assert!(examination.is_sound(), "{what}: {examination:?}");
+            assert_eq!(engine.sequence(), rest.witness.sequence, "{what}");
+            let found = rest.witness.check(&engine, rest.witness.sequence);
+            tally.damaged += found.unwrap_or_else(|wrong| panic!("{what}: {wrong}")).damaged;
+            tally.harmless += 1;
+            return;
+        }
+        Err(
+            StorageError::Corrupt { .. }
+            | StorageError::AcknowledgedDataLoss { .. }
+            | StorageError::UnknownFormat { .. },
+        ) => {}
+        Err(other) => panic!("{what}: {other:?}"),
+    }
+    tally.refused += 1;
+    assert_eq!(state(fs), before, "{what}: a refused store was changed");
+    assert!(!examination.is_sound(), "{what}: {examination:?}");
+    let loss = examination.expected.is_none_or(|expected| expected > examination.recovered);
+    assert_eq!(examination.verdict == Verdict::Loss, loss, "{what}: {examination:?}");
+    assert!(loss || !examination.damages.is_empty(), "{what}: {examination:?}");
+    assert!(!examination.choices.is_empty(), "{what}: {examination:?}");
+
+    match Engine::open_read_only_in(&place(fs), small_options(), components()) {
+        Ok(engine) => {
+            assert!(examination.readable, "{what}");
+            assert_eq!((engine.sequence(), engine.opening()), (examination.recovered, Opening::ReadOnly), "{what}");
+            let found = rest.witness.check(&engine, examination.recovered);
+            tally.damaged += found.unwrap_or_else(|wrong| panic!("{what}, read-only: {wrong}")).damaged;
+            let refused = rest.witness.clone().work(&engine, 1).unwrap_err();
+            assert!(refused.to_string().contains("read-only"), "{what}: {refused}");
+            tally.shown += 1;
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error:?}");
+            assert!(!examination.readable, "{what}: {error:?}");
+        }
+    }
+    assert_eq!(state(fs), before, "{what}: a read-only opening changed the store");
+
+    for choice in &examination.choices {
+        let fs = fs.kill();
+        carry_out(rest, &fs, *choice, &examination, &what);
+        match choice {
+            Choice::Restore => tally.restored += 1,
+            _ => tally.accepted += 1,
+        }
+    }
+}
+
+fn carry_out(rest: &Rest, fs: &SimFileSystem, choice: Choice, examination: &Examination, what: &str) {
+    let what = format!("{what}, {choice}");
+    let recovered = choose(fs, choice).unwrap_or_else(|e| panic!("{what}: {e:?}, {examination:?}"));
+    let engine = open(fs).unwrap_or_else(|e| panic!("{what}: {e:?}"));
+    check_outcome(rest, &engine, &recovered, examination, &what);
+    assert!(matches!(choose(fs, choice), Err(recovery::RecoveryError::Storage(StorageError::Locked { .. }))));
+    drop(engine);
+    assert!(matches!(choose(fs, choice), Err(recovery::RecoveryError::Sound)), "{what}");
+}
+
+fn check_outcome(rest: &Rest, engine: &Engine, recovered: &recovery::Recovered, examination: &Examination, what: &str) {
+    assert_eq!((recovered.expected, recovered.recovered), (examination.expected, examination.recovered), "{what}");
+    assert_eq!(engine.sequence(), recovered.sequence, "{what}");
+    let kept = recovered.recovered;
+    if recovered.choice == Choice::Restore {
+        assert_eq!(
+            (kept, recovered.sequence),
+            (rest.witness.sequence, kept + 1),
+            "{what}: a restored store lost something"
+        );
+    } else {
+        assert!(recovered.sequence > rest.witness.sequence + 1_000_000, "{what}: a sequence could be used again");
+    }
+    let found = rest.witness.check(engine, kept);
+    found.unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+    let change = engine.changes(recovered.sequence - 1, 1).unwrap().remove(0);
+    assert_eq!(change.principal, by(), "{what}");
+    let event =
+        Event::Recovered { choice: recovered.choice, expected: examination.expected, recovered: examination.recovered };
+    assert_eq!(change.event, event, "{what}");
+    // It goes on, and what comes is there after a kill.
+    let mut witness = if kept == 0 { Witness::begin(engine).unwrap() } else { rest.witness.at(kept) };
+    if kept > 0 && kept < 3 {
+        return;
+    }
+    witness.work(engine, 1).unwrap();
+    assert!(witness.sequence > recovered.sequence, "{what}");
+    witness.check(engine, witness.sequence).unwrap_or_else(|wrong| panic!("{what}, going on: {wrong}"));
+}
+
+/// Bytes up to the last one that is not zero.
+fn used(bytes: &[u8]) -> u64 {
+    bytes.iter().rposition(|&byte| byte != 0).map_or(0, |at| at as u64 + 1)
+}
+
+fn files(fs: &SimFileSystem) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = damage::files(fs).unwrap();
+    files.into_iter().map(|path| (path.clone(), damage::read(fs, &path).unwrap())).collect()
+}
+
+#[test]
+fn every_file_flipped_cut_zeroed_or_grown() {
+    let mut tally = Tally::default();
+    for rest in at_rest() {
+        for (path, bytes) in files(&rest.fs) {
+            let used = used(&bytes);
+            let name = path.display();
+            let mut damaged = |kind: &str, at: u64, harm: &dyn Fn(&SimFileSystem)| {
+                let fs = rest.fs.kill();
+                harm(&fs);
+                judge(&rest, &fs, &format!("{name} {kind} {at}"), &mut tally);
+            };
+            for bit in (0..used * 8).step_by(usize::try_from((used * 8 / 24).max(1)).unwrap()) {
+                damaged("bit", bit, &|fs| damage::flip_bit(fs, &path, bit).unwrap());
+            }
+            for at in (0..used).step_by(usize::try_from((used / 6).max(1)).unwrap()) {
+                damaged("zeroed from", at, &|fs| damage::zero(fs, &path, at, bytes.len() - at as usize).unwrap());
+                damaged("cut to", at, &|fs| damage::truncate(fs, &path, at).unwrap());
+            }
+            damaged("grown", 0, &|fs| damage::append(fs, &path, &[0x5a; 700]).unwrap());
+        }
+    }
+    println!("{tally:?}");
+    assert!(tally.refused > 500 && tally.restored > 200 && tally.accepted > 300 && tally.damaged > 50, "{tally:?}");
+}
+
+#[test]
+fn every_file_deleted_or_swapped_with_another() {
+    let mut tally = Tally::default();
+    for rest in at_rest() {
+        let files = files(&rest.fs);
+        for (number, (path, _)) in files.iter().enumerate() {
+            let fs = rest.fs.kill();
+            damage::delete(&fs, path).unwrap();
+            judge(&rest, &fs, &format!("{} deleted", path.display()), &mut tally);
+            for (other, _) in files.iter().skip(number + 1) {
+                let fs = rest.fs.kill();
+                damage::swap(&fs, path, other).unwrap();
+                judge(&rest, &fs, &format!("{} and {} swapped", path.display(), other.display()), &mut tally);
+            }
+        }
+    }
+    println!("{tally:?}");
+    assert!(tally.refused > 100, "{tally:?}");
+}
+
+#[test]
+fn whole_parts_that_are_gone_are_damage_and_never_an_empty_or_a_new_store() {
+    let mut tally = Tally::default();
+    let parts = ["FORMAT", "LOCK", "journal", "table", "blobs"];
+    for rest in at_rest() {
+        // Every set of parts but all of them.
+        for gone in 1_u32..(1 << parts.len()) - 1 {
+            let fs = rest.fs.kill();
+            for (path, _) in files(&rest.fs) {
+                let part = parts.iter().position(|part| path.starts_with(part));
+                if part.is_some_and(|part| gone >> part & 1 == 1) {
+                    damage::delete(&fs, &path).unwrap();
+                }
+            }
+            let what = format!("without {gone:05b} of {parts:?}");
+            let created = Engine::create_in(&place(&fs), small_options(), components());
+            assert!(matches!(created, Err(StorageError::NotEmpty { .. })), "{what}");
+            judge(&rest, &fs, &what, &mut tally);
+        }
+    }
+    println!("{tally:?}");
+    assert!(tally.refused > 100, "{tally:?}");
+}
+
+#[test]
+fn what_was_never_a_store_or_never_became_one_is_said_to_be_none() {
+    let refused = |fs: &SimFileSystem| {
+        for error in [open(fs).unwrap_err(), recovery::examine_in(&place(fs)).unwrap_err()] {
+            assert!(matches!(error, StorageError::NotAStore { .. }), "{error:?}");
+        }
+    };
+    let fs = SimFileSystem::new(1);
+    refused(&fs);
+    for name in ["notes.txt", "LOCK"] {
+        let file = fs.create_new(Path::new(name)).unwrap();
+        file.write_all_at(b"another program's own", 0).unwrap();
+        refused(&fs);
+    }
+    // A making that was cut off at any call is none either, until it was done.
+    let whole = SimFileSystem::new(2);
+    drop(Engine::create_in(&place(&whole), small_options(), components()).unwrap());
+    let mut interrupted = 0;
+    for cut in 1..=whole.mutating_calls() {
+        let fs = SimFileSystem::new(2);
+        fs.crash_at(cut);
+        Engine::create_in(&place(&fs), small_options(), components()).unwrap_err();
+        for left in fs.crash_states(8) {
+            match open(&left) {
+                Ok(engine) => assert_eq!(engine.sequence(), 1),
+                Err(StorageError::NotAStore { .. }) => interrupted += 1,
+                Err(error) => panic!("cut {cut}: {error:?}"),
+            }
+        }
+    }
+    assert!(interrupted > 50, "{interrupted}");
+}
+
+/// Damaged stores, each with the choice that is made for it.
+fn wrecks() -> Vec<(Rest, Examination, Choice)> {
+    let last_segment = |fs: &SimFileSystem| {
+        let segments = files(fs).into_iter().filter(|(path, _)| path.to_string_lossy().contains("journal/0"));
+        segments.last().unwrap()
+    };
+    let harms: [(&str, Choice, &dyn Fn(&SimFileSystem)); 5] = [
+        ("no FORMAT, no mark", Choice::Restore, &|fs| {
+            damage::delete(fs, Path::new("FORMAT")).unwrap();
+            damage::delete(fs, Path::new("journal/mark")).unwrap();
+        }),
+        ("a damaged header of the last segment", Choice::Restore, &|fs| {
+            damage::flip_bit(fs, &last_segment(fs).0, 300).unwrap();
+        }),
+        ("a damaged last group", Choice::AcceptLoss, &|fs| {
+            let (path, bytes) = last_segment(fs);
+            damage::flip_bit(fs, &path, (used(&bytes) - 200) * 8).unwrap();
+        }),
+        ("no table", Choice::Restore, &|fs| damage::delete(fs, Path::new("table/rows")).unwrap()),
+        ("no journal and no table", Choice::AcceptLoss, &|fs| {
+            for (path, _) in
+                files(fs).iter().filter(|(path, _)| path.starts_with("journal") || path.starts_with("table"))
+            {
+                damage::delete(fs, path).unwrap();
+            }
+        }),
+    ];
+    let mut wrecks = Vec::new();
+    for rest in at_rest() {
+        for (name, choice, harm) in &harms {
+            let fs = rest.fs.crash(CrashPolicy::KeepAll);
+            harm(&fs);
+            let examination = examine(&fs);
+            if examination.choices.contains(choice) {
+                let name = format!("{}: {name}", rest.name);
+                let (witness, fs) = (rest.witness.clone(), fs.kill());
+                wrecks.push((Rest { name, fs, witness }, examination, *choice));
+            }
+        }
+    }
+    wrecks
+}
+
+/// Opens what a cut choice left, once the choice was made again where it has to be.
+fn finish(rest: &Rest, fs: &SimFileSystem, choice: Choice, examination: &Examination, what: &str) {
+    let left = examine(fs);
+    if !left.is_sound() {
+        assert!(left.choices.contains(&choice), "{what}: {left:?}");
+        open(fs).expect_err(what);
+        choose(fs, choice).unwrap_or_else(|e| panic!("{what}: {e:?}"));
+    }
+    let engine = open(fs).unwrap_or_else(|e| panic!("{what}: {e:?}"));
+    let changes = engine.changes(0, 1_000).unwrap();
+    let events: Vec<_> = changes.iter().filter(|change| matches!(change.event, Event::Recovered { .. })).collect();
+    assert_eq!(events.len(), 1, "{what}: it was chosen once");
+    let Event::Recovered { expected, recovered, .. } = events[0].event else { unreachable!() };
+    assert_eq!((expected, recovered), (examination.expected, examination.recovered), "{what}");
+    assert_eq!(engine.sequence(), events[0].sequence, "{what}");
+    rest.witness.check(&engine, recovered).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+}
+
+/// Cuts the choice at each of its calls, and hands on what each cut may leave.
+fn cut(fs: &SimFileSystem, choice: Choice, states: usize, step: usize, left: &mut dyn FnMut(SimFileSystem, u64)) {
+    for call in (1..).step_by(step) {
+        let fs = fs.kill();
+        fs.crash_at(call);
+        let ended = choose(&fs, choice);
+        for state in fs.crash_states(states) {
+            left(state, call);
+        }
+        if !fs.crashed() {
+            ended.unwrap();
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_choice_that_is_cut_anywhere_twice_over_is_finished_by_making_it_again() {
+    let (mut cuts, mut second) = (0, 0);
+    for (number, (rest, examination, choice)) in wrecks().into_iter().enumerate() {
+        cut(&rest.fs, choice, 6, 1, &mut |state, call| {
+            cuts += 1;
+            let what = format!("{}, {choice} cut at {call}", rest.name);
+            let again = state.kill();
+            finish(&rest, &state, choice, &examination, &what);
+            // Inside the second run as well: a part of the places in each, all of them over the stores together.
+            if !examine(&again).is_sound() && (call as usize + number).is_multiple_of(5) {
+                cut(&again, choice, 3, 3, &mut |state, second_call| {
+                    second += 1;
+                    finish(&rest, &state, choice, &examination, &format!("{what} and at {second_call}"));
+                });
+            }
+        });
+    }
+    println!("{cuts} states after a cut, {second} after a second one");
+    assert!(cuts > 1_000 && second > 2_000, "{cuts}, {second}");
+}
+
+#[test]
+fn a_choice_that_does_not_fit_changes_nothing() {
+    for (rest, examination, choice) in wrecks() {
+        let before = state(&rest.fs);
+        if choice == Choice::AcceptLoss {
+            let refused = choose(&rest.fs, Choice::Restore).unwrap_err();
+            assert!(matches!(refused, recovery::RecoveryError::NotPossible { .. }), "{}: {refused:?}", rest.name);
+            let agreed = recovery::Agreed { recovered: examination.recovered + 1, ..examination.agreed() };
+            let (place, options, components) = (place(&rest.fs), small_options(), components());
+            let refused = recovery::accept_loss_in(&place, &options, &components, &by(), agreed).unwrap_err();
+            assert!(matches!(refused, recovery::RecoveryError::Changed { .. }), "{}: {refused:?}", rest.name);
+        }
+        assert_eq!(state(&rest.fs), before, "{}", rest.name);
+        // One that is under way keeps the other out.
+        if choice == Choice::Restore {
+            let fs = rest.fs.kill();
+            fs.crash_at(25);
+            drop(choose(&fs, choice));
+            let left = fs.crash(CrashPolicy::KeepAll);
+            if examine(&left).unfinished == Some(choice) {
+                let refused = choose(&left, Choice::AcceptLoss).unwrap_err();
+                assert!(matches!(refused, recovery::RecoveryError::NotPossible { .. }), "{}: {refused:?}", rest.name);
+            }
+        }
+    }
+}
