@@ -50,7 +50,11 @@ fn hint(error: &StorageError) -> &'static str {
             "the store was written by another version of layerhold; use that version, nothing was touched"
         }
         StorageError::AcknowledgedDataLoss { .. } => {
-            "the store has lost changes that it had acknowledged, so it does not open; nothing was touched"
+            "the store has lost changes that it had acknowledged, so it does not open; nothing was touched, and \
+             `layerhold check` says what can be done"
+        }
+        StorageError::Corrupt { .. } => {
+            "the store is damaged, so it does not open; nothing was touched, and `layerhold check` says what can be done"
         }
         StorageError::NoSpace { .. } => "there is no room left on the medium of the data directory",
         _ => "cannot open the store",

@@ -164,7 +164,7 @@ impl Row for ChangeRow {
                 encoder.u8(4).str(repository.as_str()).u64(*repository_id).raw(&upload.0);
             }
             Event::Recovered { choice, expected, recovered } => {
-                encoder.u8(5).u8(choice.code()).option(*expected, |encoder, expected| {
+                encoder.u8(7).u8(choice.code()).option(*expected, |encoder, expected| {
                     encoder.u64(expected);
                 });
                 encoder.u64(*recovered);
@@ -190,7 +190,7 @@ impl Row for ChangeRow {
                 repository_id: decoder.u64()?,
                 upload: UploadId(decoder.array()?),
             },
-            5 => Event::Recovered {
+            7 => Event::Recovered {
                 choice: Choice::of_code(decoder.u8()?).ok_or_else(|| decoder.malformed())?,
                 expected: decoder.option(|decoder| decoder.u64())?,
                 recovered: decoder.u64()?,

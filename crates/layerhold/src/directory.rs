@@ -221,12 +221,21 @@ pub(crate) fn judge(place: &Place, mode: OpenMode) -> Result<Judged, StorageErro
     if let Some((_, what)) = Parts::look(place)?.missing().into_iter().next() {
         return Err(StorageError::Corrupt { what });
     }
-    let table = place.table.open_read_only()?;
-    table.verify()?;
+    let table = readable_table(place)?;
     let applied = table.applied_sequence()?;
     check_identity(&*table, &store_id)?;
     let journal = Journaled::<Box<dyn Table>>::decide(Arc::clone(&place.fs), store_id, applied, mode)?;
     Ok(Judged { journal, table })
+}
+
+/// The table, open for reads alone, if it can be read so far that a store can begin with it: what opening reads after the
+/// decision must not turn out to be damaged then.
+pub(crate) fn readable_table(place: &Place) -> Result<Box<dyn Table>, StorageError> {
+    let table = place.table.open_read_only()?;
+    table.verify()?;
+    let rows = [keys::meta::identity(), keys::meta::clock(), keys::meta::next_ids(), keys::meta::download_key()];
+    table.view()?.get_many(&rows.each_ref().map(Vec::as_slice))?;
+    Ok(table)
 }
 
 /// An error where the table belongs to another store. One that nothing was flushed into may have no identity yet.

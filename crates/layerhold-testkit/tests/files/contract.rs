@@ -100,7 +100,7 @@ fn foreign_names_are_listed_and_overlooked() {
 #[test]
 fn a_store_without_its_directory_is_none() {
     let fs = Arc::new(SimFileSystem::new(1));
-    assert!(matches!(LocalBlobStore::open(fs.clone()), Err(StorageError::NotAStore { .. })));
+    assert!(matches!(LocalBlobStore::open(fs.clone()), Err(StorageError::Corrupt { .. })));
     LocalBlobStore::create(fs.clone()).unwrap();
     LocalBlobStore::create(fs.clone()).unwrap();
     LocalBlobStore::open(fs).unwrap();

@@ -176,8 +176,15 @@ impl Facts {
         damages.extend(missing.into_iter().map(|(part, what)| Damage { part, what }));
 
         let mut table = readable_table(place, &mut damages)?;
-        if store_id.is_none() {
-            store_id = agreed_id(place, table.as_deref())?;
+        match (store_id, agreed_id(place, table.as_deref())?) {
+            (None, agreed) => store_id = agreed.map(|(id, _)| id),
+            // Journal and table are of one store, and it is not the one that FORMAT names.
+            (Some(id), Some((agreed, Said::ByBoth))) if id != agreed => {
+                let what = "FORMAT file: it belongs to another store".to_owned();
+                damages.push(Damage { part: Part::Format, what });
+                store_id = Some(agreed);
+            }
+            _ => {}
         }
         if let (Some(id), Some(found)) = (&store_id, &table)
             && let Err(error) = directory::check_identity(&**found, id)
@@ -219,9 +226,24 @@ impl Facts {
             blobs_whole: blobs_there,
         };
         if !blobs_there && let Some(table) = &facts.table {
-            facts.blobs_whole = !names_a_file(&*table.view()?)?;
+            // Rows that cannot be read may name one.
+            facts.blobs_whole = match names_a_file(&*table.view()?) {
+                Err(StorageError::Corrupt { .. }) => false,
+                named => !named?,
+            };
         }
+        facts.drop_hopeless_plan();
         Ok(facts)
+    }
+
+    /// A choice whose table was damaged after it was made cannot be finished as it was planned: there is another one to make.
+    fn drop_hopeless_plan(&mut self) {
+        let needs_table = |plan: &Plan| matches!(&plan.step, Step::Rebuild(rebuild) if !rebuild.new_table);
+        if self.table.is_none() && !self.mendable && self.plan.as_ref().is_some_and(needs_table) {
+            let what = "the choice that is under way cannot be finished: the table is damaged".to_owned();
+            self.damages.push(Damage { part: Part::Recovery, what });
+            self.plan = None;
+        }
     }
 
     /// Says it to an operator.
@@ -310,8 +332,7 @@ pub(crate) struct Shown {
 
 /// The table, where it opens for reads.
 fn readable_table(place: &Place, damages: &mut Vec<Damage>) -> Result<Option<Box<dyn Table>>, StorageError> {
-    let opened = place.table.open_read_only().and_then(|table| table.verify().map(|()| table));
-    match opened {
+    match directory::readable_table(place) {
         Ok(table) => Ok(Some(table)),
         Err(error) => {
             let what = words(error)?;
@@ -324,16 +345,24 @@ fn readable_table(place: &Place, damages: &mut Vec<Damage>) -> Result<Option<Box
     }
 }
 
-/// The id that every other file names, if one does and none another.
-fn agreed_id(place: &Place, table: Option<&dyn Table>) -> Result<Option<StoreId>, StorageError> {
+/// Who names the id of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    ByOne,
+    /// The journal and the table.
+    ByBoth,
+}
+
+/// The id that every file but FORMAT names, if one does and none another.
+fn agreed_id(place: &Place, table: Option<&dyn Table>) -> Result<Option<(StoreId, Said)>, StorageError> {
     let mut ids = journal::store_ids(&*place.fs)?;
-    if let Some(row) = table.map(directory::identity).transpose()?.flatten() {
-        ids.push(row.store_id);
-    }
+    let by_table = table.map(directory::identity).transpose()?.flatten().map(|row| row.store_id);
+    let said = if by_table.is_some() && !ids.is_empty() { Said::ByBoth } else { Said::ByOne };
+    ids.extend(by_table);
     ids.sort_unstable();
     ids.dedup();
     Ok(match ids.as_slice() {
-        [id] => Some(*id),
+        [id] => Some((*id, said)),
         _ => None,
     })
 }

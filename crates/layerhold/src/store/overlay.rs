@@ -6,6 +6,9 @@ use std::ops::{Bound, ControlFlow};
 use super::batch::Write;
 use super::{Batch, Direction, KeyRange, StorageError, View, Visit};
 
+/// A key, and its value or that it was deleted.
+type Row<'a> = (&'a Vec<u8>, &'a Option<Vec<u8>>);
+
 /// What groups put and deleted that the table below does not hold.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
@@ -51,7 +54,7 @@ impl View for Over<'_> {
             return Ok(());
         }
         let bounds = (Bound::Included(range.start.as_slice()), Bound::Excluded(range.end.as_slice()));
-        let mut over: Box<dyn Iterator<Item = (&Vec<u8>, &Option<Vec<u8>>)>> = match direction {
+        let mut over: Box<dyn Iterator<Item = Row<'_>>> = match direction {
             Direction::Forward => Box::new(self.overlay.rows.range::<[u8], _>(bounds)),
             Direction::Backward => Box::new(self.overlay.rows.range::<[u8], _>(bounds).rev()),
         };

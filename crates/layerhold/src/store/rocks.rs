@@ -368,10 +368,7 @@ impl TableHome for RocksHome {
             let (from, to) = (Path::new(DIRECTORY).join(&name), kept.join(&name));
             // RocksDB writes these once and never again, so that one file may have both names.
             let linked = if name.ends_with(".sst") || name.ends_with(".blob") {
-                match self.fs.hard_link(&from, &to) {
-                    Err(e) if e.kind() != io::ErrorKind::AlreadyExists => false,
-                    _ => true,
-                }
+                self.fs.hard_link(&from, &to).map_or_else(|e| e.kind() == io::ErrorKind::AlreadyExists, |()| true)
             } else {
                 name == "LOCK" || name.starts_with("LOG")
             };
