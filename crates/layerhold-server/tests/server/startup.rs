@@ -63,7 +63,7 @@ fn a_store_is_opened_by_one_process_at_a_time() {
     let server = Server::start(&dir, &[]);
     let data = data(&dir);
     let words = refused(&["--data", data.to_str().unwrap()]);
-    assert!(words.contains("in use") && words.contains("holder=process "), "{words}");
+    assert!(words.contains("in use") && words.contains("holder=layerhold process "), "{words}");
     let (code, _, words) = run(&["inspect", "--data", data.to_str().unwrap()]);
     assert_eq!(code, Some(1));
     assert!(words.contains("in use"), "{words}");
