@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::Components;
-use crate::directory::Place;
+use crate::directory::{Place, row_cache_bytes};
 use crate::engine::{Engine, OpenError};
 use crate::options::Options;
 use crate::store::StorageError;
