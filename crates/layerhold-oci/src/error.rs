@@ -128,6 +128,7 @@ pub(crate) fn append_upload(error: &upload::AppendError, name: &str) -> OciError
     match error {
         AppendError::RepositoryNotFound { .. } => unknown_name(name),
         AppendError::UploadNotFound { .. } => unknown_upload(),
+        AppendError::Damaged(error) => damaged_upload(error),
         AppendError::OutOfOrder { first_byte, durable_offset } => out_of_order(
             format!("the chunk does not begin where the upload ends first_byte={first_byte} expected={durable_offset}"),
             *durable_offset,
@@ -146,6 +147,11 @@ pub(crate) fn append_upload(error: &upload::AppendError, name: &str) -> OciError
         AppendError::Empty => OciError::bad_request(ErrorCode::SizeInvalid, "the chunk holds no bytes"),
         error => unforeseen(error.kind(), error),
     }
+}
+
+/// 404: the upload is over, so the client begins another one; why goes to the log.
+fn damaged_upload(error: &upload::UploadDamaged) -> OciError {
+    unknown_upload().with_cause(error.to_string())
 }
 
 /// 416: where the upload really ends is in `Range`; the session is as it was.
@@ -167,6 +173,7 @@ pub(crate) fn complete_upload(error: &upload::CompleteError, name: &str, expecte
     match error {
         CompleteError::RepositoryNotFound { .. } => unknown_name(name),
         CompleteError::UploadNotFound { .. } => unknown_upload(),
+        CompleteError::Damaged(error) => damaged_upload(error),
         CompleteError::DigestMismatch { computed } => digest_mismatch(expected, computed),
         CompleteError::Empty { .. } | CompleteError::PartTooSmall { .. } => {
             OciError::bad_request(ErrorCode::BlobUploadInvalid, "the upload cannot be completed as it is")
@@ -272,6 +279,15 @@ pub(crate) fn read_manifest(error: &manifest::ReadError, name: &str) -> OciError
         manifest::ReadError::RepositoryNotFound { .. } => unknown_name(name),
         manifest::ReadError::NotFound { .. } | manifest::ReadError::TagMismatch { .. } => unknown_manifest(),
         error => unforeseen(error.kind(), error),
+    }
+}
+
+/// Whoever asks whether a manifest is there may be about to push it: one that is damaged is not there, so that it is pushed
+/// again. A pull is told.
+pub(crate) fn head_manifest(error: &manifest::ReadError, name: &str) -> OciError {
+    match error {
+        manifest::ReadError::Corrupt { .. } => unknown_manifest(),
+        error => read_manifest(error, name),
     }
 }
 

@@ -166,6 +166,7 @@ fn manifests() {
     is(&read_manifest(&ReadError::NotFound { reference: reference() }, NAME), 404, "MANIFEST_UNKNOWN");
     is(&read_manifest(&ReadError::TagMismatch { tag: tag_v1(), current: digest }, NAME), 404, "MANIFEST_UNKNOWN");
     is(&read_manifest(&ReadError::Corrupt { digest }, NAME), 500, "UNKNOWN");
+    is(&head_manifest(&ReadError::Corrupt { digest }, NAME), 404, "MANIFEST_UNKNOWN");
     is(&read_manifest(&full().into(), NAME), 503, "UNKNOWN");
 
     is(&delete_manifest(&missing_repository().into(), NAME), 404, "NAME_UNKNOWN");

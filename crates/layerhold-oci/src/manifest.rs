@@ -27,7 +27,7 @@ impl Adapter {
         let head = self
             .repository(repository)
             .manifest_head(reference)
-            .map_err(|e| error::read_manifest(&e, &self.spelled(repository)))?;
+            .map_err(|e| error::head_manifest(&e, &self.spelled(repository)))?;
         if matches_etag(headers, &head.digest) {
             return Ok(not_modified(&head.digest));
         }

@@ -164,6 +164,11 @@ pub struct Settings {
     #[arg(long, env = "LAYERHOLD_MEMORY", value_name = "BYTES")]
     pub memory: Option<ByteSize>,
 
+    /// Send blobs unchecked for this long after all their bytes were verified: faster, and damage of that time reaches
+    /// clients [default: 0s]
+    #[arg(long, env = "LAYERHOLD_VERIFIED_WINDOW", value_name = "TIME")]
+    pub verified_window: Option<Seconds>,
+
     /// Memory of request bodies that are held whole; beyond it clients are told to slow down [default: 256MiB]
     #[arg(long, env = "LAYERHOLD_BODY_MEMORY", value_name = "BYTES")]
     pub body_memory: Option<ByteSize>,
@@ -282,6 +287,8 @@ pub struct Config {
     pub create_on_push: CreateOnPush,
     /// The engine's share of memory, in bytes.
     pub memory_bytes: u64,
+    /// For how long after a full verification blobs are sent unchecked.
+    pub verified_window: Duration,
     /// Bytes of request bodies held whole at any moment.
     pub body_memory_bytes: u64,
     /// Connections served at once.
@@ -349,6 +356,7 @@ impl Settings {
             create_on_push: self.create_on_push.or(lower.create_on_push),
             allow_unauthenticated: self.allow_unauthenticated.or(lower.allow_unauthenticated),
             memory: self.memory.or(lower.memory),
+            verified_window: self.verified_window.or(lower.verified_window),
             body_memory: self.body_memory.or(lower.body_memory),
             connections_max: self.connections_max.or(lower.connections_max),
             blocking_threads: self.blocking_threads.or(lower.blocking_threads),
@@ -396,6 +404,7 @@ impl Settings {
             public_external_url,
             create_on_push: self.create_on_push.unwrap_or(CreateOnPush::Always),
             memory_bytes: at_least("memory", self.memory, 512 << 20, 16 << 20)?,
+            verified_window: self.verified_window.map_or(Duration::ZERO, |s| s.0),
             body_memory_bytes: at_least("body-memory", self.body_memory, 256 << 20, BODY_MEMORY_BYTES_MIN)?,
             connections_max: self.connections_max.unwrap_or(1024).clamp(1, 1 << 20),
             blocking_threads: self.blocking_threads.unwrap_or(64).clamp(2, 4096),

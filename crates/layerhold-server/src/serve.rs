@@ -74,7 +74,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     }
     let registries = config.registries(main_address, public_address)?;
 
-    let options = Options::default().with_memory_bytes(config.memory_bytes);
+    let options = options(config);
     let (engine, found) = store::open_or_create(&config.data, options)?;
     if found == Found::Created {
         say(format_args!("created a new store data={}", config.data.display()));
@@ -112,6 +112,12 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     engine.close()?;
     tracing::info!("the store is closed");
     served.map_err(ServeError::Runtime)
+}
+
+/// What the engine is told.
+fn options(config: &Config) -> Options {
+    let window_ms = u64::try_from(config.verified_window.as_millis()).unwrap_or(u64::MAX);
+    Options::default().with_memory_bytes(config.memory_bytes).with_verified_window_ms(window_ms)
 }
 
 fn bind(runtime: &Runtime, address: SocketAddr, default: Wanted) -> Result<(Listener, SocketAddr), ServeError> {

@@ -1,12 +1,13 @@
 //! The change log: one ordered entry for each committed mutation.
 
+use crate::blob::Damage;
 use crate::call::OperationId;
 use crate::digest::Digest;
 use crate::format::codec::{Decoder, Encoder};
 use crate::format::values::{Row, decode_tag};
 use crate::name::{Principal, RegistryName, RepositoryName, Tag};
 use crate::recovery::Choice;
-use crate::store::StorageError;
+use crate::store::{Location, StorageError};
 use crate::upload::UploadId;
 
 /// One committed mutation. Entries are in commit order, their sequences without gaps.
@@ -54,6 +55,27 @@ pub enum Event {
         repository_id: u64,
         /// The session.
         upload: UploadId,
+    },
+    /// The stored bytes of a blob were found damaged. It is absent to a push and corrupt to a pull until it is pushed again.
+    BlobQuarantined {
+        /// The registry that holds it.
+        registry: RegistryName,
+        /// The blob.
+        digest: Digest,
+        /// Where its bytes are. They stay there until the blob is healed.
+        location: Location,
+        /// What is wrong with them.
+        damage: Damage,
+    },
+    /// The chaining values of a blob were damaged or missing, its bytes proved right by their digest, and the values were
+    /// computed again.
+    BlobRebuilt {
+        /// The registry that holds it.
+        registry: RegistryName,
+        /// The blob.
+        digest: Digest,
+        /// Where its bytes are.
+        location: Location,
     },
     /// The store did not open, and an operator chose how to go on. Before it the sequence may jump: that is the only
     /// place where it does.
@@ -125,6 +147,28 @@ pub enum RepositoryEvent {
         /// The tags that named it.
         tags: Vec<Tag>,
     },
+    /// An upload took the place of a blob whose bytes had been found damaged.
+    BlobHealed {
+        /// The blob.
+        digest: Digest,
+    },
+    /// The stored bytes of a manifest were found damaged.
+    ManifestQuarantined {
+        /// The manifest.
+        digest: Digest,
+    },
+    /// A put took the place of the damaged bytes of a manifest.
+    ManifestHealed {
+        /// The manifest.
+        digest: Digest,
+        /// The tags that were put with it.
+        tags: Vec<Tag>,
+    },
+    /// An upload ended because its staged bytes, or the state to go on from, were found damaged.
+    UploadDamaged {
+        /// The session.
+        upload: UploadId,
+    },
 }
 
 /// A change without the sequence that its key holds.
@@ -163,6 +207,13 @@ impl Row for ChangeRow {
             Event::UploadExpired { repository, repository_id, upload } => {
                 encoder.u8(4).str(repository.as_str()).u64(*repository_id).raw(&upload.0);
             }
+            Event::BlobQuarantined { registry, digest, location, damage } => {
+                encoder.u8(5).str(registry.as_str()).digest(digest).raw(&location.0);
+                damage.encode(encoder);
+            }
+            Event::BlobRebuilt { registry, digest, location } => {
+                encoder.u8(6).str(registry.as_str()).digest(digest).raw(&location.0);
+            }
             Event::Recovered { choice, expected, recovered } => {
                 encoder.u8(7).u8(choice.code()).option(*expected, |encoder, expected| {
                     encoder.u64(expected);
@@ -189,6 +240,17 @@ impl Row for ChangeRow {
                 repository: decoder.parsed(|text| RepositoryName::parse(text).ok())?,
                 repository_id: decoder.u64()?,
                 upload: UploadId(decoder.array()?),
+            },
+            5 => Event::BlobQuarantined {
+                registry: decoder.parsed(|text| RegistryName::parse(text).ok())?,
+                digest: decoder.digest()?,
+                location: Location(decoder.array()?),
+                damage: Damage::decode(decoder)?,
+            },
+            6 => Event::BlobRebuilt {
+                registry: decoder.parsed(|text| RegistryName::parse(text).ok())?,
+                digest: decoder.digest()?,
+                location: Location(decoder.array()?),
             },
             7 => Event::Recovered {
                 choice: Choice::of_code(decoder.u8()?).ok_or_else(|| decoder.malformed())?,
@@ -244,6 +306,19 @@ impl RepositoryEvent {
                 encoder.u8(11).digest(digest);
                 tags(encoder, named);
             }
+            Self::BlobHealed { digest } => {
+                encoder.u8(12).digest(digest);
+            }
+            Self::ManifestQuarantined { digest } => {
+                encoder.u8(13).digest(digest);
+            }
+            Self::ManifestHealed { digest, tags: named } => {
+                encoder.u8(14).digest(digest);
+                tags(encoder, named);
+            }
+            Self::UploadDamaged { upload } => {
+                encoder.u8(15).raw(&upload.0);
+            }
         }
     }
 
@@ -260,6 +335,10 @@ impl RepositoryEvent {
             9 => Self::ManifestPut { digest: decoder.digest()?, tags: decoder.list(decode_tag)? },
             10 => Self::Untagged { tag: decode_tag(decoder)?, digest: decoder.digest()? },
             11 => Self::ManifestDeleted { digest: decoder.digest()?, tags: decoder.list(decode_tag)? },
+            12 => Self::BlobHealed { digest: decoder.digest()? },
+            13 => Self::ManifestQuarantined { digest: decoder.digest()? },
+            14 => Self::ManifestHealed { digest: decoder.digest()?, tags: decoder.list(decode_tag)? },
+            15 => Self::UploadDamaged { upload: UploadId(decoder.array()?) },
             _ => return Err(decoder.malformed()),
         })
     }

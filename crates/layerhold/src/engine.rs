@@ -1,6 +1,6 @@
 //! The engine: an open store, and what concerns all of its registries.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,8 @@ use crate::name::{Principal, RegistryName};
 use crate::options::Options;
 use crate::registry::Registry;
 use crate::store::{
-    Batch, BlobStore, CommitError, Direction, Durability, KeyRange, LockMode, Member, MetadataStore, StorageError, View,
+    Batch, BlobStore, CommitError, Direction, Durability, KeyRange, Location, LockMode, Member, MetadataStore,
+    StorageError, View,
 };
 use crate::time::EngineTime;
 use crate::txn::committer::Committer;
@@ -59,6 +60,10 @@ pub(crate) struct Inner {
     pub(crate) open_blobs: OpenBlobs,
     pub(crate) writers: Writers,
     pub(crate) download_key: [u8; 32],
+    /// Held while a whole blob is read to find out what is wrong with it.
+    pub(crate) judging: Mutex<()>,
+    /// Locations that could not be read, and of which rows say so.
+    pub(crate) suspects: Mutex<HashSet<Location>>,
     registries: RwLock<HashMap<RegistryName, RegistryId>>,
     closed: AtomicBool,
     /// Monotonic times of the last failed syncs of files; too many of them stop all writing.
@@ -188,6 +193,8 @@ impl Engine {
             open_blobs: OpenBlobs::default(),
             writers: Writers::default(),
             download_key,
+            judging: Mutex::default(),
+            suspects: Mutex::default(),
             registries: RwLock::default(),
             closed: AtomicBool::new(false),
             failed_syncs: Mutex::default(),

@@ -32,6 +32,14 @@ pub struct Options {
     pub pull_time_ms: u64,
     /// Length of a journal segment. Default 32 MiB.
     pub journal_segment_bytes: u64,
+    /// For how long after all bytes of a blob were last verified they are given out unchecked. Default 0: every byte is
+    /// checked each time, which costs about a quarter of a core for each GB/s.
+    ///
+    /// The risk: what the medium, its cables or a faulty memory does to the bytes within that time reaches clients. They
+    /// check digests themselves as a rule; a range, or a client that does not, is wrong without anybody noticing, until
+    /// the next full verification. A completed upload counts as verified although its bytes were hashed on their way to
+    /// the medium and not read back from it. A missing or shortened file is noticed all the same.
+    pub verified_window_ms: u64,
     /// How long a call waits for a row lock, or for another writer of the same upload session. Default 10 s.
     pub lock_wait_ms: u64,
 }
@@ -52,6 +60,7 @@ impl Default for Options {
             closed_time_ms_max: HOUR_MS,
             pull_time_ms: HOUR_MS,
             journal_segment_bytes: 32 << 20,
+            verified_window_ms: 0,
             lock_wait_ms: 10_000,
         }
     }
@@ -82,6 +91,7 @@ impl Options {
         with_closed_time_ms_max closed_time_ms_max: u64,
         with_pull_time_ms pull_time_ms: u64,
         with_journal_segment_bytes journal_segment_bytes: u64,
+        with_verified_window_ms verified_window_ms: u64,
         with_lock_wait_ms lock_wait_ms: u64,
     }
 }

@@ -86,7 +86,8 @@ fn putting_a_damaged_manifest_again_heals_it() {
     for batch in [damage, loss] {
         changed(batch);
         assert!(matches!(read(), Err(ReadError::Corrupt { .. })));
-        assert!(repository.put_manifest(&put, &call).unwrap().changed_nothing());
+        let again = repository.put_manifest(&put, &call).unwrap();
+        assert!(again.healed && !again.created && !again.changed_nothing());
         assert_eq!(read().unwrap().bytes, put.bytes);
     }
     let sequence = repository.registry().engine().sequence();

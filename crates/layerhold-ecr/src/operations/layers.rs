@@ -146,6 +146,7 @@ fn append_error(session: &Session<'_>, error: AppendError, (first, last): (u64, 
     match error {
         AppendError::RepositoryNotFound(_) => session.target.not_found(),
         AppendError::UploadNotFound(_) => session.not_found(),
+        AppendError::Damaged(error) => session.not_found().caused_by(&error),
         AppendError::OutOfOrder { durable_offset, .. } | AppendError::Replayed { durable_offset } => {
             session.invalid_part(messages::not_the_next_byte(first, durable_offset), durable_offset)
         }
@@ -204,6 +205,7 @@ fn complete_error(session: &Session<'_>, error: CompleteError) -> Failure {
     match error {
         CompleteError::RepositoryNotFound(_) => session.target.not_found(),
         CompleteError::UploadNotFound(_) => session.not_found(),
+        CompleteError::Damaged(error) => session.not_found().caused_by(&error),
         CompleteError::Empty { .. } => {
             let message = messages::empty_upload(session.given, session.target.place());
             Failure::new(ErrorCode::EmptyUploadException, message)

@@ -113,6 +113,12 @@ impl Drop for Server {
     }
 }
 
+/// The path in a URL of a server that may have had another port.
+pub(crate) fn path_of(url: &str) -> String {
+    let rest = url.split("://").nth(1).unwrap();
+    rest[rest.find('/').unwrap()..].to_owned()
+}
+
 /// Where the store of a test lies.
 pub(crate) fn data(dir: &TempDir) -> PathBuf {
     dir.path().join("data")

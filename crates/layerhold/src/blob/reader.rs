@@ -1,30 +1,34 @@
 //! Reading a blob: every byte is checked against what was pushed before anybody sees it.
 
-use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 
 use crate::digest::Digest;
-use crate::engine::{Engine, Inner};
+use crate::engine::{Engine, Inner, value};
+use crate::error::Failure;
 use crate::format::keys::{self, RegistryId};
-use crate::format::values::{BlobRow, BlobState, GroupsRow, Placement, Row};
-use crate::store::{Direction, KeyRange, Location, StorageError, StoredBlob, View};
+use crate::format::values::{BlobRow, BlobState, Placement, Row};
+use crate::store::{Batch, Location, LockMode, StorageError};
 
 use super::errors::ReadFault;
-use super::fingerprint::{ChainingValue, GroupLen, verify_group};
-use super::open::Pinned;
+use super::fingerprint::GroupLen;
+use super::quarantine::Verdict;
+use super::source::{FileSource, Map, Unfit};
 
 /// How often a reader whose location was given up meanwhile looks for the new one.
 const LOOKS_MAX: u32 = 8;
 
-/// Runs of chaining values that an open blob keeps, so that readers of several places need not fetch theirs again and
-/// again. One of the default lengths is 32 KiB and covers 64 MiB.
-const RUNS_KEPT: usize = 8;
+/// The most that one call of [`BlobReader::map_at`] maps, in bytes: what cannot be mapped is held in memory instead.
+pub const MAP_BYTES_MAX: usize = 64 << 20;
 
 /// An open blob. Cheap to clone; reads are positioned, so any number of threads may share one.
 ///
-/// It keeps reading the bytes it was opened on, even when the blob is replaced or deleted meanwhile.
+/// It keeps reading the bytes it was opened on, even when the blob is replaced or deleted meanwhile. Where those turn out
+/// damaged and others have taken their place, it goes on with the others; where not, the blob is quarantined: from then on
+/// it is absent to a push, corrupt to a pull, and the next upload of its digest heals it.
 #[derive(Debug, Clone)]
 pub struct BlobReader {
     shared: Arc<Shared>,
@@ -32,32 +36,63 @@ pub struct BlobReader {
 
 struct Shared {
     engine: Engine,
+    registry: RegistryId,
     digest: Digest,
     size: u64,
-    source: Source,
+    place: RwLock<Arc<Place>>,
 }
 
-enum Source {
+/// Where a blob's bytes were found.
+#[derive(Debug)]
+struct Place {
+    row: BlobRow,
+    /// Engine time until which bytes are given out unchecked; 0 for never.
+    unchecked_until_ms: AtomicU64,
+    /// Every byte before this one was verified since it was opened at this engine time.
+    verified_to: AtomicU64,
+    opened_ms: u64,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+enum Bytes {
     /// Read and verified as a whole when the blob was opened.
     Inline(Vec<u8>),
     File(FileSource),
 }
 
-struct FileSource {
-    file: Box<dyn StoredBlob>,
-    location: Location,
-    group_len: GroupLen,
-    root: [u8; 32],
-    /// The runs of chaining values that were used last, the last one first.
-    runs: Mutex<VecDeque<Arc<Run>>>,
-    _pin: Pinned,
+/// Bytes of a blob where the system's cache holds them: a range that was verified when it was mapped.
+///
+/// The pages are not checked again. Should the system take one back and read it anew from a medium that has failed since,
+/// the bytes differ or, where the sector cannot be read at all, the process is sent a signal. Who cannot accept that reads
+/// with [`BlobReader::read_at`].
+pub struct MappedBytes {
+    bytes: Mapped,
+    start: usize,
+    len: usize,
 }
 
-/// Chaining values of groups that follow one another, as one row holds them.
-#[derive(Default)]
-struct Run {
-    first: u64,
-    values: Vec<ChainingValue>,
+enum Mapped {
+    Copied(Vec<u8>),
+    Groups(Map),
+}
+
+impl Deref for MappedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let bytes = match &self.bytes {
+            Mapped::Copied(bytes) => bytes.as_slice(),
+            Mapped::Groups(map) => map,
+        };
+        bytes.get(self.start..self.start + self.len).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for MappedBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MappedBytes").field("len", &self.len).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -73,69 +108,154 @@ pub(crate) enum Opened {
     Corrupt,
 }
 
+/// What one look at a blob found.
+enum Looked {
+    At(Arc<Place>),
+    Absent,
+    Corrupt,
+    /// The location was given up between the look at the row and the pin.
+    Moved,
+}
+
 impl Engine {
     /// Opens a blob of a registry, whoever asks.
-    pub(crate) fn open_blob(&self, registry: RegistryId, digest: &Digest) -> Result<Opened, StorageError> {
-        let inner = &self.inner;
-        let key = keys::blob(registry, digest);
-        for _ in 0..LOOKS_MAX {
-            let view = inner.txn.store.view()?;
-            let Some(row) = BlobRow::decode_optional(view.get(&key)?.as_deref())? else { return Ok(Opened::Absent) };
-            if row.state == BlobState::Quarantined {
-                return Ok(Opened::Corrupt);
+    pub(crate) fn open_blob(&self, registry: RegistryId, digest: &Digest) -> Result<Opened, Failure> {
+        Ok(match self.inner.find_place(registry, digest)? {
+            Looked::At(place) => {
+                let shared = Shared {
+                    engine: self.clone(),
+                    registry,
+                    digest: *digest,
+                    size: place.row.size,
+                    place: RwLock::new(place),
+                };
+                Opened::Reader(BlobReader { shared: Arc::new(shared) })
             }
-            let opened = match row.placement {
-                Placement::Inline(location) => open_inline(view.as_ref(), &row, location)?,
-                Placement::File(location) => open_file(inner, &key, &row, location),
-            };
-            match opened {
-                Some(Ok(source)) => {
-                    let shared = Shared { engine: self.clone(), digest: *digest, size: row.size, source };
-                    return Ok(Opened::Reader(BlobReader { shared: Arc::new(shared) }));
-                }
-                Some(Err(StorageError::Corrupt { .. })) => return Ok(Opened::Corrupt),
-                Some(Err(error)) => return Err(error),
-                // The location was given up between the look at the row and the pin.
-                None => {}
+            Looked::Absent => Opened::Absent,
+            Looked::Corrupt | Looked::Moved => Opened::Corrupt,
+        })
+    }
+}
+
+impl Inner {
+    /// Looks until it finds bytes that may be right, or finds that there are none.
+    fn find_place(&self, registry: RegistryId, digest: &Digest) -> Result<Looked, Failure> {
+        for _ in 0..LOOKS_MAX {
+            match self.look(registry, digest)? {
+                Looked::Moved => {}
+                looked => return Ok(looked),
             }
         }
-        Err(StorageError::Unavailable { what: "a blob that is replaced again and again", waited_ms: 0 })
+        Err(StorageError::Unavailable { what: "a blob that is replaced again and again", waited_ms: 0 }.into())
     }
-}
 
-fn open_inline(
-    view: &dyn View,
-    row: &BlobRow,
-    location: Location,
-) -> Result<Option<Result<Source, StorageError>>, StorageError> {
-    // Row and bytes come from one view, so the bytes are there unless they are lost.
-    let bytes = view.get(&keys::inline_bytes(location))?.unwrap_or_default();
-    let intact = bytes.len() as u64 == row.size && *blake3::hash(&bytes).as_bytes() == row.root;
-    Ok(Some(if intact {
-        Ok(Source::Inline(bytes))
-    } else {
-        Err(StorageError::corrupt(format!("inline bytes of {location}")))
-    }))
-}
-
-fn open_file(inner: &Inner, key: &[u8], row: &BlobRow, location: Location) -> Option<Result<Source, StorageError>> {
-    let pin = inner.open_blobs.pin(location);
-    let group_len = match GroupLen::new(row.group_len) {
-        Ok(group_len) => group_len,
-        Err(error) => return Some(Err(StorageError::corrupt(error.to_string()))),
-    };
-    let opened = inner.blobs.open(location, row.stored_size);
-    let again = inner.txn.store.view().and_then(|view| view.get(key));
-    let now = match again.and_then(|bytes| BlobRow::decode_optional(bytes.as_deref())) {
-        Ok(now) => now,
-        Err(error) => return Some(Err(error)),
-    };
-    if now.is_none_or(|now| now.placement != row.placement) {
-        return None;
+    fn look(&self, registry: RegistryId, digest: &Digest) -> Result<Looked, Failure> {
+        let opened_ms = self.txn.committer.now_ms();
+        let view = self.txn.store.view()?;
+        let key = keys::blob(registry, digest);
+        let Some(row) = BlobRow::decode_optional(view.get(&key)?.as_deref())? else { return Ok(Looked::Absent) };
+        if row.state == BlobState::Quarantined {
+            return Ok(Looked::Corrupt);
+        }
+        let found = match row.placement {
+            Placement::Inline(location) => {
+                // Row and bytes come from one view, so the bytes are there unless they are lost.
+                let bytes = view.get(&keys::inline_bytes(location))?.unwrap_or_default();
+                let intact = bytes.len() as u64 == row.size && *blake3::hash(&bytes).as_bytes() == row.root;
+                if intact { Ok(Bytes::Inline(bytes)) } else { Err(Unfit::Bytes { offset: 0 }) }
+            }
+            Placement::File(location) => match self.open_file(&key, &row, location) {
+                Some(found) => found.map(Bytes::File),
+                None => return Ok(Looked::Moved),
+            },
+        };
+        drop(view);
+        match found {
+            Ok(bytes) => {
+                let unchecked_until_ms = AtomicU64::new(self.unchecked_until_ms(row.verified_ms));
+                let verified_to = AtomicU64::new(0);
+                Ok(Looked::At(Arc::new(Place { row, unchecked_until_ms, verified_to, opened_ms, bytes })))
+            }
+            Err(unfit) => Ok(match self.handle(registry, digest, &row, unfit)? {
+                Verdict::Damaged => Looked::Corrupt,
+                Verdict::LookAgain => Looked::Moved,
+            }),
+        }
     }
-    Some(opened.map(|file| {
-        Source::File(FileSource { file, location, group_len, root: row.root, runs: Mutex::default(), _pin: pin })
-    }))
+
+    fn open_file(&self, key: &[u8], row: &BlobRow, location: Location) -> Option<Result<FileSource, Unfit>> {
+        let pin = self.open_blobs.pin(location);
+        let opened = self.blobs.open(location, row.stored_size);
+        let again = self.txn.store.view().and_then(|view| view.get(key));
+        let now = match again.and_then(|bytes| BlobRow::decode_optional(bytes.as_deref())) {
+            Ok(now) => now,
+            Err(error) => return Some(Err(error.into())),
+        };
+        if now.is_none_or(|now| now.placement != row.placement) {
+            return None;
+        }
+        Some(match (opened, GroupLen::new(row.group_len)) {
+            (Ok(file), Ok(group_len)) => Ok(FileSource::new(file, location, row.size, group_len, row.root, pin)),
+            (Err(StorageError::Corrupt { .. }), _) => Err(Unfit::Size),
+            (Err(error), _) => Err(error.into()),
+            (_, Err(error)) => Err(StorageError::corrupt(error.to_string()).into()),
+        })
+    }
+
+    /// What follows from bytes that are not given out. Where the medium only failed to give them, that is remembered and
+    /// the error stands; damage is damage even where the row cannot be told.
+    fn handle(
+        &self,
+        registry: RegistryId,
+        digest: &Digest,
+        row: &BlobRow,
+        unfit: Unfit,
+    ) -> Result<Verdict, StorageError> {
+        let failed = match unfit {
+            Unfit::Storage(error) => error,
+            unfit => match (self.judge(registry, digest, row, &unfit), unfit) {
+                (Ok(verdict), _) => return Ok(verdict),
+                (Err(Failure::Storage(error)), _) if error.is_unreadable() => error,
+                // The bytes are not what was stored, whatever keeps the row from saying so.
+                (Err(_), Unfit::Bytes { .. } | Unfit::Size) => return Ok(Verdict::Damaged),
+                (Err(Failure::Storage(error)), _) => return Err(error),
+                (Err(error), _) => return Err(StorageError::Poisoned { cause: error.to_string() }),
+            },
+        };
+        self.mark_suspect(registry, digest, row.placement.location(), &failed);
+        Err(failed)
+    }
+
+    fn unchecked_until_ms(&self, verified_ms: u64) -> u64 {
+        match self.options.verified_window_ms {
+            0 => 0,
+            window_ms => verified_ms.saturating_add(window_ms),
+        }
+    }
+
+    /// Writes down that all bytes of a location were right at some time. Not synced: a verification that is forgotten is
+    /// done again.
+    pub(crate) fn note_verified(
+        &self,
+        registry: RegistryId,
+        digest: &Digest,
+        placement: Placement,
+        verified_ms: u64,
+    ) -> Result<(), StorageError> {
+        self.check_writable()?;
+        let key = keys::blob(registry, digest);
+        let locks = self.txn.store.lock_and_get(&[(&key, LockMode::Exclusive)])?;
+        let row = BlobRow::decode_optional(value(&locks, 0))?;
+        let Some(mut row) = row.filter(|row| row.state != BlobState::Quarantined && row.placement == placement) else {
+            return Ok(());
+        };
+        let mut batch = Batch::new();
+        if row.verified_ms < verified_ms {
+            row.verified_ms = verified_ms;
+            batch.put(&key, &row.encode());
+        }
+        self.txn.committer.submit_relaxed(locks, batch)
+    }
 }
 
 impl BlobReader {
@@ -155,121 +275,115 @@ impl BlobReader {
     /// to be looked at after an error.
     ///
     /// Cost: the groups that the range touches are read and hashed whole; a `buf` of whole groups is filled without a
-    /// copy.
+    /// copy. Within [`verified_window_ms`](crate::Options::verified_window_ms) it is one plain read.
+    ///
+    /// # Errors
+    /// [`ReadFault::Corrupt`]: the blob was quarantined, by this call or before.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadFault> {
-        let left = self.shared.size.saturating_sub(offset);
-        let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
+        let len = self.len_at(offset, buf.len());
         let Some(buf) = buf.get_mut(..len).filter(|buf| !buf.is_empty()) else { return Ok(0) };
-        match &self.shared.source {
-            Source::Inline(bytes) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX);
-                let wanted = bytes.get(start..).and_then(|bytes| bytes.get(..len));
-                buf.copy_from_slice(wanted.ok_or_else(|| self.damaged(offset))?);
+        self.attempt(offset, |inner, place| match &place.bytes {
+            Bytes::Inline(bytes) => {
+                buf.copy_from_slice(part(bytes, offset, len)?);
+                Ok(())
             }
-            Source::File(file) => self.read_file(file, offset, buf)?,
-        }
+            Bytes::File(file) if place.is_unchecked(inner) => file.read_unchecked(offset, buf),
+            Bytes::File(file) => {
+                file.read(inner.txn.store.as_ref(), offset, buf)?;
+                self.note_progress(inner, place, offset, len as u64);
+                Ok(())
+            }
+        })?;
         Ok(len)
     }
 
-    fn read_file(&self, file: &FileSource, mut offset: u64, mut buf: &mut [u8]) -> Result<(), ReadFault> {
-        let group_bytes = file.group_len.as_u64();
-        while !buf.is_empty() {
-            let group = file.group_len.group_of(offset);
-            let group_start = group * group_bytes;
-            if offset == group_start
-                && let Some(whole) = self.whole_groups(offset, buf.len(), group_bytes)
-            {
-                let (head, rest) = std::mem::take(&mut buf).split_at_mut(whole);
-                self.fill(file, head, offset)?;
-                self.verify(file, group, head)?;
-                offset += whole as u64;
-                buf = rest;
-            } else {
-                let group_end = (group_start + group_bytes).min(self.shared.size);
-                let mut scratch = vec![0; usize::try_from(group_end - group_start).unwrap_or_default()];
-                self.fill(file, &mut scratch, group_start)?;
-                self.verify(file, group, &scratch)?;
-                let skip = usize::try_from(offset - group_start).unwrap_or_default();
-                let wanted = scratch.get(skip..).unwrap_or_default();
-                let take = wanted.len().min(buf.len());
-                let (head, rest) = std::mem::take(&mut buf).split_at_mut(take);
-                head.copy_from_slice(wanted.get(..take).unwrap_or_default());
-                offset += take as u64;
-                buf = rest;
-            }
+    /// Gives up to `len` bytes at `offset` without copying them, verified as [`BlobReader::read_at`] does; fewer at the end
+    /// of the blob and beyond [`MAP_BYTES_MAX`], none past it.
+    pub fn map_at(&self, offset: u64, len: usize) -> Result<MappedBytes, ReadFault> {
+        let len = self.len_at(offset, len.min(MAP_BYTES_MAX));
+        if len == 0 {
+            return Ok(MappedBytes { bytes: Mapped::Copied(Vec::new()), start: 0, len });
         }
-        Ok(())
-    }
-
-    /// How much of `len` bytes at a group's beginning is whole groups; the last group of the blob is whole when all of
-    /// it is wanted.
-    fn whole_groups(&self, offset: u64, len: usize, group_bytes: u64) -> Option<usize> {
-        let left = self.shared.size - offset;
-        let len = len as u64;
-        let whole = if len >= left { left } else { len / group_bytes * group_bytes };
-        usize::try_from(whole).ok().filter(|whole| *whole > 0)
-    }
-
-    fn fill(&self, file: &FileSource, buf: &mut [u8], offset: u64) -> Result<(), ReadFault> {
-        file.file.read_exact_at(buf, offset).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => self.damaged(offset),
-            _ => StorageError::io("read blob", file.location.to_string(), error).into(),
+        self.attempt(offset, |inner, place| match &place.bytes {
+            Bytes::Inline(bytes) => {
+                let bytes = Mapped::Copied(part(bytes, offset, len)?.to_vec());
+                Ok(MappedBytes { bytes, start: 0, len })
+            }
+            Bytes::File(file) => {
+                let group_bytes = file.group_len.as_u64();
+                let first = offset / group_bytes;
+                let from = first * group_bytes;
+                let to = (offset + len as u64).next_multiple_of(group_bytes).min(self.shared.size);
+                let map = file.map(from, to)?;
+                if !place.is_unchecked(inner) {
+                    file.verify(inner.txn.store.as_ref(), first, &map)?;
+                    self.note_progress(inner, place, from, to - from);
+                }
+                let start = usize::try_from(offset - from).unwrap_or(usize::MAX);
+                Ok(MappedBytes { bytes: Mapped::Groups(map), start, len })
+            }
         })
     }
 
-    fn verify(&self, file: &FileSource, first_group: u64, bytes: &[u8]) -> Result<(), ReadFault> {
-        let only = file.group_len.group_count(self.shared.size) == 1;
-        let mut run = Arc::<Run>::default();
-        for (group, bytes) in (first_group..).zip(bytes.chunks(file.group_len.as_usize())) {
-            let expected = if only {
-                file.root
-            } else {
-                if run.value(group).is_none() {
-                    run = self.run_of(file, group)?;
-                }
-                run.value(group).ok_or_else(|| self.damaged(group * file.group_len.as_u64()))?
+    fn len_at(&self, offset: u64, len: usize) -> usize {
+        let left = self.shared.size.saturating_sub(offset);
+        usize::try_from(left).unwrap_or(usize::MAX).min(len)
+    }
+
+    /// Does `work` at the place where the bytes are, and again at another one if there is one.
+    fn attempt<T>(
+        &self,
+        offset: u64,
+        mut work: impl FnMut(&Inner, &Place) -> Result<T, Unfit>,
+    ) -> Result<T, ReadFault> {
+        let shared = &self.shared;
+        let inner = &shared.engine.inner;
+        for _ in 0..LOOKS_MAX {
+            let place = Arc::clone(&shared.place.read());
+            let unfit = match work(inner, &place) {
+                Ok(done) => return Ok(done),
+                Err(unfit) => unfit,
             };
-            if !verify_group(file.group_len, group, bytes, &expected, only) {
-                return Err(self.damaged(group * file.group_len.as_u64()));
+            let offset = if let Unfit::Bytes { offset } = &unfit { *offset } else { offset };
+            match inner.handle(shared.registry, &shared.digest, &place.row, unfit)? {
+                Verdict::Damaged => return Err(self.damaged(offset)),
+                Verdict::LookAgain => self.look_again(offset)?,
             }
         }
-        Ok(())
+        Err(self.damaged(offset))
     }
 
-    /// The run with a group's chaining value, fetched unless it was used lately.
-    fn run_of(&self, file: &FileSource, group: u64) -> Result<Arc<Run>, ReadFault> {
-        let recent = |runs: &mut VecDeque<Arc<Run>>| {
-            let at = runs.iter().position(|run| run.value(group).is_some())?;
-            let run = runs.remove(at)?;
-            runs.push_front(Arc::clone(&run));
-            Some(run)
-        };
-        if let Some(run) = recent(&mut file.runs.lock()) {
-            return Ok(run);
+    /// Goes on where the row leads now.
+    fn look_again(&self, offset: u64) -> Result<(), ReadFault> {
+        let shared = &self.shared;
+        match shared.engine.inner.find_place(shared.registry, &shared.digest) {
+            Ok(Looked::At(place)) if place.row.size == shared.size => {
+                *shared.place.write() = place;
+                Ok(())
+            }
+            Ok(_) => Err(self.damaged(offset)),
+            Err(Failure::Storage(error)) => Err(error.into()),
+            Err(error) => Err(StorageError::Poisoned { cause: error.to_string() }.into()),
         }
-        let run = Arc::new(self.load_run(file, group)?);
-        let mut runs = file.runs.lock();
-        runs.push_front(Arc::clone(&run));
-        runs.truncate(RUNS_KEPT);
-        Ok(run)
     }
 
-    /// The row that holds a group's chaining value: the last one that begins at the group or before.
-    fn load_run(&self, file: &FileSource, group: u64) -> Result<Run, ReadFault> {
-        let damaged = || self.damaged(group * file.group_len.as_u64());
-        let at = u32::try_from(group).map_err(|_| damaged())?;
-        let mut range: KeyRange = keys::all_groups(file.location);
-        range.end = keys::groups(file.location, at);
-        range.end.push(0);
-        let view = self.shared.engine.inner.txn.store.view()?;
-        let mut found = None;
-        view.scan(&range, Direction::Backward, &mut |key, value| {
-            found = keys::first_group_of(key).map(|first| (first, value.to_vec()));
-            std::ops::ControlFlow::Break(())
-        })?;
-        let (first, bytes) = found.ok_or_else(damaged)?;
-        let GroupsRow(values) = GroupsRow::decode(&bytes, file.location, first).map_err(|_| damaged())?;
-        Ok(Run { first: u64::from(first), values })
+    /// Keeps count of what this reader has verified from the beginning on. Once that is everything, it is worth knowing
+    /// for those who read within a window.
+    fn note_progress(&self, inner: &Inner, place: &Place, offset: u64, len: u64) {
+        let window_ms = inner.options.verified_window_ms;
+        if window_ms == 0 {
+            return;
+        }
+        let shared = &self.shared;
+        if offset <= place.verified_to.load(Ordering::Relaxed)
+            && place.verified_to.fetch_max(offset + len, Ordering::Relaxed) < shared.size
+            && offset + len == shared.size
+        {
+            let since_ms = place.opened_ms;
+            place.unchecked_until_ms.fetch_max(inner.unchecked_until_ms(since_ms), Ordering::Relaxed);
+            // That it is not noted is no reason to keep the bytes back.
+            drop(inner.note_verified(shared.registry, &shared.digest, place.row.placement, since_ms));
+        }
     }
 
     fn damaged(&self, offset: u64) -> ReadFault {
@@ -277,8 +391,16 @@ impl BlobReader {
     }
 }
 
-impl Run {
-    fn value(&self, group: u64) -> Option<ChainingValue> {
-        self.values.get(usize::try_from(group.checked_sub(self.first)?).ok()?).copied()
+impl Place {
+    fn is_unchecked(&self, inner: &Inner) -> bool {
+        match self.unchecked_until_ms.load(Ordering::Relaxed) {
+            0 => false,
+            until_ms => inner.txn.committer.now_ms() < until_ms,
+        }
     }
+}
+
+fn part(bytes: &[u8], offset: u64, len: usize) -> Result<&[u8], Unfit> {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    bytes.get(start..).and_then(|bytes| bytes.get(..len)).ok_or(Unfit::Size)
 }

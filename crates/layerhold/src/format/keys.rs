@@ -39,6 +39,7 @@ pub enum Family {
     InlineBytes = 0x11,
     Groups = 0x12,
     Removal = 0x13,
+    Suspect = 0x14,
     Link = 0x18,
     LinkBack = 0x19,
     Upload = 0x20,
@@ -162,6 +163,12 @@ pub mod meta {
     pub fn low_water() -> Vec<u8> {
         single(5)
     }
+
+    /// How far the scrub came.
+    #[must_use]
+    pub fn scrub() -> Vec<u8> {
+        single(6)
+    }
 }
 
 /// Registry name -> registry id.
@@ -226,6 +233,30 @@ pub fn blob(registry: RegistryId, digest: &Digest) -> Vec<u8> {
     key.extend_from_slice(&registry.0.to_be_bytes());
     push_digest(&mut key, digest);
     key
+}
+
+/// Registry and digest in a blob key or a suspect key.
+#[must_use]
+pub fn blob_of(key: &[u8]) -> Option<(RegistryId, Digest)> {
+    let registry = u32::from_be_bytes(key.get(1..5)?.try_into().ok()?);
+    let (digest, end) = digest_at(key, 5)?;
+    (end == key.len()).then_some((RegistryId(registry), digest))
+}
+
+/// A blob of which a read failed, and which a scrub looks at before any other.
+#[must_use]
+pub fn suspect(registry: RegistryId, digest: &Digest) -> Vec<u8> {
+    let mut key = blob(registry, digest);
+    if let Some(family) = key.first_mut() {
+        *family = Family::Suspect as u8;
+    }
+    key
+}
+
+/// Every blob of which a read failed.
+#[must_use]
+pub fn suspects() -> KeyRange {
+    prefix(key(Family::Suspect))
 }
 
 fn located(family: Family, location: Location) -> Vec<u8> {
@@ -386,6 +417,14 @@ pub fn manifest(scope: Scope, digest: &Digest) -> Vec<u8> {
 #[must_use]
 pub fn manifests(scope: Scope) -> KeyRange {
     prefix(scoped(Family::Manifest, scope))
+}
+
+/// Registry and repository in a key that begins with them.
+#[must_use]
+pub fn scope_of(key: &[u8]) -> Option<Scope> {
+    let registry = RegistryId(u32::from_be_bytes(key.get(1..5)?.try_into().ok()?));
+    let repository = RepositoryId(u64::from_be_bytes(key.get(5..13)?.try_into().ok()?));
+    Some(Scope { registry, repository })
 }
 
 /// The digest at the end of a scoped key (manifests, links, referrers' own digest is elsewhere).
@@ -606,6 +645,9 @@ mod tests {
         assert_eq!(first_group_of(&groups(Location([3; 16]), 77)), Some(77));
         assert_eq!(location_of(&removal(Location([3; 16]))), Some(Location([3; 16])));
         assert_eq!(upload_expiry_of(&upload_expiry(5, &[1; 16])), Some((5, [1; 16])));
+        assert_eq!(blob_of(&blob(SCOPE.registry, &a)), Some((SCOPE.registry, a)));
+        assert_eq!(blob_of(&suspect(SCOPE.registry, &b)), Some((SCOPE.registry, b)));
+        assert_eq!(scope_of(&manifest(SCOPE, &a)), Some(SCOPE));
     }
 
     #[test]

@@ -309,6 +309,36 @@ impl Row for BlobRow {
     }
 }
 
+/// A blob of which a read failed, though nothing says yet that its bytes are damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SuspectRow {
+    /// The generation that could not be read.
+    pub generation: u32,
+    /// Engine time of the first failure, in milliseconds.
+    pub since_ms: u64,
+    /// Engine time of the last time that a scrub looked, in milliseconds; 0 where none did.
+    pub looked_ms: u64,
+    /// How often a scrub could not read it either.
+    pub failures: u32,
+}
+
+impl Row for SuspectRow {
+    const NAME: &'static str = "suspect row";
+
+    fn encode_fields(&self, encoder: &mut Encoder) {
+        encoder.u32(self.generation).u64(self.since_ms).u64(self.looked_ms).u32(self.failures);
+    }
+
+    fn decode_fields(decoder: &mut Decoder<'_>) -> Result<Self, StorageError> {
+        Ok(Self {
+            generation: decoder.u32()?,
+            since_ms: decoder.u64()?,
+            looked_ms: decoder.u64()?,
+            failures: decoder.u32()?,
+        })
+    }
+}
+
 /// The right of a repository to a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkRow {
@@ -397,12 +427,12 @@ impl Row for UploadRow {
         encoder.option(self.tail.as_ref(), |e, value| {
             e.raw(value);
         });
-        encoder.u64(self.expires_ms);
+        encoder.u64(self.expires_ms).u32(self.state_checksum());
     }
 
     fn decode_fields(decoder: &mut Decoder<'_>) -> Result<Self, StorageError> {
         let scope = Scope { registry: RegistryId(decoder.u32()?), repository: RepositoryId(decoder.u64()?) };
-        Ok(Self {
+        let mut row = Self {
             scope,
             principal: decoder.parsed(|text| Principal::parse(text).ok())?,
             algorithm: Algorithm::from_code(decoder.u8()?).ok_or_else(|| decoder.malformed())?,
@@ -416,7 +446,29 @@ impl Row for UploadRow {
             frontier: decoder.bytes()?.to_vec(),
             tail: decoder.option(Decoder::array)?,
             expires_ms: decoder.u64()?,
-        })
+        };
+        if decoder.u32()? != row.state_checksum() {
+            // The session must still be found, so that it can be ended; but there is nothing to go on from.
+            row.hash_state.clear();
+            row.frontier.clear();
+        }
+        Ok(row)
+    }
+}
+
+impl UploadRow {
+    /// CRC32 over what a session goes on from. It covers the location, which no two sessions share: states that got into
+    /// another session's row are refused there.
+    fn state_checksum(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.location.0);
+        hasher.update(&self.offset.to_be_bytes());
+        for state in [&self.hash_state, &self.frontier] {
+            hasher.update(&(state.len() as u64).to_be_bytes());
+            hasher.update(state);
+        }
+        hasher.update(self.tail.as_ref().map_or(&[], |tail| tail.as_slice()));
+        hasher.finalize()
     }
 }
 
@@ -441,6 +493,16 @@ impl Row for UploadPartRow {
     }
 }
 
+/// Whether a manifest's bytes are believed to be right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ManifestState {
+    /// Nothing is known against them.
+    #[default]
+    Live,
+    /// They were found damaged: absent to a push, corrupt to a pull.
+    Quarantined,
+}
+
 /// A manifest without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestRow {
@@ -460,6 +522,8 @@ pub struct ManifestRow {
     pub pushed_wall_ms: u64,
     /// How many tags name it.
     pub tags: u32,
+    /// Whether its bytes are served.
+    pub state: ManifestState,
 }
 
 impl Row for ManifestRow {
@@ -474,7 +538,11 @@ impl Row for ManifestRow {
         encoder.option(self.subject.as_ref(), |e, digest| {
             e.digest(digest);
         });
-        encoder.u64(self.pushed_wall_ms).u32(self.tags);
+        let state = match self.state {
+            ManifestState::Live => 0,
+            ManifestState::Quarantined => 2,
+        };
+        encoder.u64(self.pushed_wall_ms).u32(self.tags).u8(state);
     }
 
     fn decode_fields(decoder: &mut Decoder<'_>) -> Result<Self, StorageError> {
@@ -487,6 +555,11 @@ impl Row for ManifestRow {
             subject: decoder.option(Decoder::digest)?,
             pushed_wall_ms: decoder.u64()?,
             tags: decoder.u32()?,
+            state: match decoder.u8()? {
+                0 => ManifestState::Live,
+                2 => ManifestState::Quarantined,
+                _ => return Err(decoder.malformed()),
+            },
         })
     }
 }
@@ -735,5 +808,33 @@ mod tests {
             expires_ms: 11,
         };
         assert_eq!(UploadRow::decode(&row.encode()).unwrap(), row);
+    }
+
+    #[test]
+    fn an_upload_row_with_a_damaged_state_gives_none_to_go_on_from() {
+        let row = UploadRow {
+            scope: Scope { registry: RegistryId(1), repository: RepositoryId(2) },
+            principal: Principal::anonymous(),
+            algorithm: Algorithm::Sha256,
+            location: Location([7; 16]),
+            staging: Staging::Row,
+            offset: 10,
+            parts: 0,
+            last_part_len: 0,
+            shortest_part: None,
+            hash_state: vec![0xaa; 40],
+            frontier: vec![0xbb; 13],
+            tail: Some([0xcc; 32]),
+            expires_ms: 11,
+        };
+        let bytes = row.encode();
+        let states = bytes.iter().enumerate().filter(|(_, byte)| [0xaa, 0xbb, 0xcc].contains(*byte));
+        for (at, _) in states {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 4;
+            let found = UploadRow::decode(&damaged).unwrap();
+            assert!(found.hash_state.is_empty() && found.frontier.is_empty(), "byte {at}");
+            assert_eq!((found.location, found.expires_ms), (row.location, row.expires_ms));
+        }
     }
 }

@@ -8,6 +8,7 @@ pub mod json;
 mod listing;
 mod members;
 mod put;
+mod quarantine;
 mod read;
 mod referrers;
 

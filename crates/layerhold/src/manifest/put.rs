@@ -10,8 +10,8 @@ use crate::engine::value;
 use crate::format::codec::{Decoder, Encoder};
 use crate::format::keys::{self, Scope};
 use crate::format::values::{
-    BlobRow, BlobState, LinkRow, ManifestRow, ReferenceEntry, ReferencesRow, ReferrerRow, RepositoryRow, Row,
-    TagHistoryRow, TagRow, UsageRow, decode_tag,
+    BlobRow, BlobState, LinkRow, ManifestRow, ManifestState, ReferenceEntry, ReferencesRow, ReferrerRow, RepositoryRow,
+    Row, TagHistoryRow, TagRow, UsageRow, decode_tag,
 };
 use crate::name::Tag;
 use crate::repository::{Repository, live_row};
@@ -52,8 +52,10 @@ pub struct ManifestPut {
     pub media_type: MediaType,
     /// Whether the repository did not hold it before.
     pub created: bool,
-    /// What became of each tag, in the order given. With `created` false and every tag [`TagChange::AlreadyThere`],
-    /// nothing was changed.
+    /// Whether it took the place of stored bytes that were damaged, noticed before or not.
+    pub healed: bool,
+    /// What became of each tag, in the order given. With `created` and `healed` false and every tag
+    /// [`TagChange::AlreadyThere`], nothing was changed.
     pub tags: Vec<(Tag, TagChange)>,
     /// The manifest that it refers to.
     pub subject: Option<Digest>,
@@ -106,13 +108,13 @@ impl ManifestPut {
     /// Whether the call found everything as it was asked for.
     #[must_use]
     pub fn changed_nothing(&self) -> bool {
-        !self.created && self.tags.iter().all(|(_, change)| *change == TagChange::AlreadyThere)
+        !self.created && !self.healed && self.tags.iter().all(|(_, change)| *change == TagChange::AlreadyThere)
     }
 }
 
 impl Outcome for ManifestPut {
     fn encode(&self, encoder: &mut Encoder) {
-        encoder.digest(&self.digest).str(self.media_type.as_str()).bool(self.created);
+        encoder.digest(&self.digest).str(self.media_type.as_str()).bool(self.created).bool(self.healed);
         encoder.list(self.tags.iter(), |e, (tag, change)| {
             e.str(tag.as_str());
             match change {
@@ -131,6 +133,7 @@ impl Outcome for ManifestPut {
             digest: decoder.digest()?,
             media_type: decoder.parsed(|text| MediaType::parse(text).ok())?,
             created: decoder.bool()?,
+            healed: decoder.bool()?,
             tags: decoder.list(|d| {
                 let tag = decode_tag(d)?;
                 Ok((
@@ -258,20 +261,22 @@ impl Put<'_> {
             Some(row) => (row.media_type.clone(), row.subject),
             None => (self.document.media_type.clone(), self.document.subject.as_ref().map(|subject| subject.digest)),
         };
-        let result = ManifestPut {
-            digest: self.digest,
-            media_type,
-            created: stored.is_none(),
-            tags: self.tags.iter().cloned().zip(changes.iter().copied()).collect(),
-            subject,
-        };
-        let heals = match (&stored, rows.intact) {
-            (None, _) | (_, Some(true)) => false,
+        let healed = match (&stored, rows.intact) {
+            (None, _) => false,
+            (Some(row), Some(true)) => row.state == ManifestState::Quarantined,
             // Perhaps another call put it just now.
             (Some(_), None) if attempt.is_first() => return Err(Stop::Again),
             (Some(_), _) => true,
         };
-        if result.changed_nothing() && !heals {
+        let result = ManifestPut {
+            digest: self.digest,
+            media_type,
+            created: stored.is_none(),
+            healed,
+            tags: self.tags.iter().cloned().zip(changes.iter().copied()).collect(),
+            subject,
+        };
+        if result.changed_nothing() {
             return Ok(Decision::Unchanged(result));
         }
         let at = 2 + self.tags.len() + rows.losers.len();
@@ -290,7 +295,7 @@ impl Put<'_> {
             return Err(refusal);
         }
         let mut commit = self.write(attempt, scope, &rows, locks, stored, result)?;
-        if heals {
+        if healed {
             commit.batch.put(&keys::manifest_bytes(scope, &self.digest), self.bytes);
         }
         Ok(commit.decided())
@@ -385,7 +390,9 @@ impl Put<'_> {
             let (present, missing) = match named.entry.role {
                 Role::Manifest => {
                     at += 1;
-                    (value(locks, at - 1).is_some(), &mut manifests)
+                    let child = ManifestRow::decode_optional(value(locks, at - 1))?;
+                    // One that is damaged counts as absent, so that the client pushes it again.
+                    (child.is_some_and(|child| child.state == ManifestState::Live), &mut manifests)
                 }
                 Role::Config | Role::Layer => {
                     at += 2;
@@ -416,12 +423,16 @@ impl Put<'_> {
         stored: Option<ManifestRow>,
         result: ManifestPut,
     ) -> Result<Commit<ManifestPut>, StorageError> {
-        let event =
-            self.repository.event(RepositoryEvent::ManifestPut { digest: self.digest, tags: self.tags.clone() });
-        let mut commit = Commit::new(locks, event, result);
+        let (digest, tags) = (self.digest, self.tags.clone());
+        let event = if result.healed {
+            RepositoryEvent::ManifestHealed { digest, tags }
+        } else {
+            RepositoryEvent::ManifestPut { digest, tags }
+        };
+        let mut commit = Commit::new(locks, self.repository.event(event), result);
         let created = stored.is_none();
         let mut row = match stored {
-            Some(row) => row,
+            Some(row) => ManifestRow { state: ManifestState::Live, ..row },
             None => {
                 let row = self.new_row(attempt, &commit.locks, rows)?;
                 self.write_document(scope, rows, &mut commit)?;
@@ -490,6 +501,7 @@ impl Put<'_> {
             subject: self.document.subject.as_ref().map(|subject| subject.digest),
             pushed_wall_ms: attempt.wall_ms(),
             tags: 0,
+            state: ManifestState::Live,
         })
     }
 

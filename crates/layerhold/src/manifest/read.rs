@@ -4,7 +4,7 @@ use crate::descriptor::MediaType;
 use crate::digest::Digest;
 use crate::engine::value;
 use crate::format::keys::{self, Scope};
-use crate::format::values::{ManifestRow, Row, TagRow};
+use crate::format::values::{ManifestRow, ManifestState, Row, TagRow};
 use crate::name::{Reference, Tag};
 use crate::repository::Repository;
 use crate::store::{Batch, LockMode, StorageError, View};
@@ -64,7 +64,8 @@ pub struct ManifestHead {
 }
 
 impl Repository {
-    /// A manifest, its bytes checked against its digest.
+    /// A manifest, its bytes checked against its digest. One whose bytes are damaged is quarantined: it counts as absent
+    /// for a push until it is put again.
     pub fn manifest(&self, reference: &Reference, read: ManifestRead) -> Result<Manifest, ReadError> {
         let view = self.inner().txn.store.view()?;
         let scope = self.find(view.as_ref())?.ok_or_else(|| self.not_found())?;
@@ -80,7 +81,12 @@ impl Repository {
             return Err(ReadError::NotFound { reference: reference.clone() });
         };
         let bytes = bytes.unwrap_or_default();
+        if row.state == ManifestState::Quarantined {
+            return Err(ReadError::Corrupt { digest });
+        }
         if Digest::of(digest.algorithm(), &bytes) != digest {
+            // They are damaged, whether the row can be made to say so or not.
+            drop(self.inner().quarantine_manifest(scope, &digest));
             return Err(ReadError::Corrupt { digest });
         }
         if read == ManifestRead::Pull {
@@ -90,7 +96,7 @@ impl Repository {
         Ok(Manifest { digest, media_type: row.media_type, bytes })
     }
 
-    /// Digest, type and length of a manifest; the bytes are not looked at.
+    /// Digest, type and length of a manifest; the bytes are not looked at, but damage that was noticed is told.
     pub fn manifest_head(&self, reference: &Reference) -> Result<ManifestHead, ReadError> {
         let view = self.inner().txn.store.view()?;
         let scope = self.find(view.as_ref())?.ok_or_else(|| self.not_found())?;
@@ -98,6 +104,9 @@ impl Repository {
         let row = view.get(&keys::manifest(scope, &digest))?;
         let row = ManifestRow::decode_optional(row.as_deref())?
             .ok_or_else(|| ReadError::NotFound { reference: reference.clone() })?;
+        if row.state == ManifestState::Quarantined {
+            return Err(ReadError::Corrupt { digest });
+        }
         Ok(ManifestHead { digest, media_type: row.media_type, size: row.size })
     }
 

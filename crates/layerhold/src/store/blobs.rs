@@ -4,6 +4,7 @@ use std::io;
 use std::ops::{ControlFlow, Deref};
 
 use super::StorageError;
+use crate::format::footer::FOOTER_LEN;
 
 /// Where a blob's bytes are: 128 random bits, drawn by the engine and written in a row before the backend's resource
 /// exists, so that no crash can leave a resource that nobody knows of.
@@ -42,6 +43,9 @@ pub trait BlobStore: Send + Sync {
     /// [`StorageError::Corrupt`].
     fn open(&self, location: Location, len: u64) -> Result<Box<dyn StoredBlob>, StorageError>;
 
+    /// The length of a staged or published resource with whatever is in it, footer included; `None` where there is none.
+    fn len(&self, location: Location) -> Result<Option<u64>, StorageError>;
+
     /// Removes a staged or published resource; success where it is absent already. Readers that have it open go on.
     fn delete(&self, location: Location) -> Result<(), StorageError>;
 
@@ -70,6 +74,12 @@ pub trait StagedBlob: Send + Sync {
 pub trait StoredBlob: Send + Sync + std::fmt::Debug {
     /// Reads exactly `buf.len()` bytes at `offset` of the blob's own bytes (the footer lies behind them).
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// What lies behind the blob's bytes.
+    fn read_footer(&self) -> io::Result<[u8; FOOTER_LEN]>;
+
+    /// Asks that the next read of a range come from the medium and not from a cache. A hint.
+    fn forget(&self, _offset: u64, _len: u64) {}
 
     /// `len` bytes at `offset`, mapped where the backend can.
     fn map(&self, offset: u64, len: usize) -> io::Result<Box<dyn Deref<Target = [u8]> + Send + Sync>>;

@@ -121,6 +121,11 @@ impl StorageError {
         }
     }
 
+    /// Whether the medium could not give what is on it. It may be able to the next time, so this says nothing of the bytes.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if super::sys::medium_failed(source))
+    }
+
     /// Damage, in words.
     pub fn corrupt(what: impl Into<String>) -> Self {
         Self::Corrupt { what: what.into() }

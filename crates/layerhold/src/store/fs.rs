@@ -212,6 +212,10 @@ pub trait File: Send + Sync + Debug {
     /// Asks the system to start writing `len` bytes at `offset` out, without waiting. A hint: no durability follows.
     fn start_writeback(&self, offset: u64, len: u64) -> io::Result<()>;
 
+    /// Asks the system to drop what it caches of a range and has written out, so that the next read of it comes from the
+    /// medium. A hint: nothing follows from it.
+    fn forget(&self, _offset: u64, _len: u64) {}
+
     /// `len` bytes at `offset`, mapped where the system can. The file must never be shortened while the value lives.
     /// A sector that cannot be read is an error here, not a signal later.
     fn map(&self, offset: u64, len: usize) -> io::Result<Box<dyn Deref<Target = [u8]> + Send + Sync>>;

@@ -156,6 +156,15 @@ impl BlobStore for LocalBlobStore {
         Ok(Box::new(Stored { file, len }))
     }
 
+    fn len(&self, location: Location) -> Result<Option<u64>, StorageError> {
+        let path = path_of(location);
+        match self.inner.fs.file_len(&path) {
+            Ok(len) => Ok(Some(len)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(StorageError::io("read length", path, e)),
+        }
+    }
+
     fn delete(&self, location: Location) -> Result<(), StorageError> {
         let path = path_of(location);
         match self.inner.fs.remove_file(&path) {
@@ -310,6 +319,16 @@ struct Stored {
 }
 
 impl StoredBlob for Stored {
+    fn read_footer(&self) -> io::Result<[u8; crate::format::footer::FOOTER_LEN]> {
+        let mut footer = [0; crate::format::footer::FOOTER_LEN];
+        self.file.read_exact_at(&mut footer, self.len)?;
+        Ok(footer)
+    }
+
+    fn forget(&self, offset: u64, len: u64) {
+        self.file.forget(offset, len);
+    }
+
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         inside(offset, buf.len(), self.len)?;
         self.file.read_exact_at(buf, offset)

@@ -232,6 +232,13 @@ impl File for RealFile {
         sys::start_writeback(self.file.as_fd(), offset, len)
     }
 
+    fn forget(&self, offset: u64, len: u64) {
+        // Without a length it would mean everything up to the end.
+        if let Some(len) = std::num::NonZeroU64::new(len) {
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(len), rustix::fs::Advice::DontNeed);
+        }
+    }
+
     fn map(&self, offset: u64, len: usize) -> io::Result<Box<dyn Deref<Target = [u8]> + Send + Sync>> {
         let end = offset.checked_add(len as u64).ok_or(io::ErrorKind::InvalidInput)?;
         // Also bounds the allocation below by what the file really has.

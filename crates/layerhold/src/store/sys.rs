@@ -27,3 +27,11 @@ pub(super) fn start_writeback(file: BorrowedFd<'_>, offset: u64, len: u64) -> io
         _ => Err(error),
     }
 }
+
+/// Whether an error says that the medium, or the file system's own data on it, could not be read: not that the process
+/// lacks something, and not that it asked for something wrong.
+pub(super) fn medium_failed(error: &io::Error) -> bool {
+    const MEDIUM: [i32; 7] =
+        [libc::EIO, libc::EUCLEAN, libc::EBADMSG, libc::ENODATA, libc::EREMOTEIO, libc::EILSEQ, libc::ENXIO];
+    error.raw_os_error().is_some_and(|number| MEDIUM.contains(&number))
+}

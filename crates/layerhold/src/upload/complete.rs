@@ -13,9 +13,9 @@ use crate::store::{LockMode, StorageError};
 use crate::txn::{Commit, Decision, Outcome, Stop, no_limit};
 
 use super::UploadId;
-use super::errors::{AppendError, CompleteError, UploadNotFound};
-use super::session::{Live, digest_of, drop_session};
-use super::staging::Staged;
+use super::errors::{AppendError, CompleteError, UploadDamaged, UploadNotFound};
+use super::session::{End, Live, drop_session};
+use super::staging::{Staged, is_damage, reread};
 
 /// What the caller knows of the digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,16 +150,34 @@ impl Repository {
     ) -> Result<Completed, CompleteError> {
         self.inner().check_writable()?;
         check_shape(id, live, complete)?;
-        let digest = self.judge_digest(live, &complete.expected).inspect_err(|error| {
-            if matches!(error, CompleteError::DigestMismatch { .. }) {
-                // A session with the wrong bytes can never complete; its end is not this call's news.
-                drop(self.end_session(id, &Call::by(call.principal.clone())));
+        let digest = self.judge_digest(id, live, &complete.expected).inspect_err(|error| match error {
+            // A session with the wrong bytes can never complete; its end is not this call's news.
+            CompleteError::DigestMismatch { .. } => {
+                drop(self.end_session(id, End::Cancelled, &Call::by(call.principal.clone())));
             }
+            CompleteError::Damaged(_) => {
+                drop(self.end_session(id, End::Damaged, &Call::by(call.principal.clone())));
+            }
+            _ => {}
         })?;
         self.publish(id, live, digest, arguments, call)
     }
 
-    fn judge_digest(&self, live: &mut Live, expected: &Expected) -> Result<Digest, CompleteError> {
+    /// The digest of the staged bytes by another algorithm. They are read back, so they are checked against what came.
+    fn reread_digest(&self, id: &UploadId, live: &mut Live, algorithm: Algorithm) -> Result<Digest, CompleteError> {
+        let fingerprint = live.lane.hashes().fingerprint.clone();
+        let (digest, found) = match reread(&live.staged, live.offset, algorithm, fingerprint.group_len()) {
+            Ok(hashers) => hashers,
+            Err(error) if is_damage(&error) => return Err(UploadDamaged { upload: *id }.into()),
+            Err(error) => return Err(error.into()),
+        };
+        if found.finish().root != fingerprint.finish().root {
+            return Err(UploadDamaged { upload: *id }.into());
+        }
+        Ok(digest.finalize())
+    }
+
+    fn judge_digest(&self, id: &UploadId, live: &mut Live, expected: &Expected) -> Result<Digest, CompleteError> {
         let computed = live.lane.hashes().digest.clone().finalize();
         let accepted = match expected {
             Expected::Computed => Some(computed),
@@ -168,7 +186,7 @@ impl Repository {
                 (*digest == computed).then_some(computed)
             }
             Expected::Digest(digest) => {
-                let other = digest_of(&live.staged, live.offset, digest.algorithm())?.finalize();
+                let other = self.reread_digest(id, live, digest.algorithm())?;
                 if other != *digest {
                     return Err(CompleteError::DigestMismatch { computed: other });
                 }
@@ -225,7 +243,12 @@ impl Repository {
             }
             let old = BlobRow::decode_optional(value(&locks, 2))?;
             let link = LinkRow::decode_optional(value(&locks, 3))?;
-            let event = self.event(RepositoryEvent::BlobUploaded { digest });
+            let heals = old.is_some_and(|old| old.state == BlobState::Quarantined);
+            let event = self.event(if heals {
+                RepositoryEvent::BlobHealed { digest }
+            } else {
+                RepositoryEvent::BlobUploaded { digest }
+            });
             let mut commit = Commit::new(locks, event, Completed { digest, size, already_linked: link.is_some() });
             let batch = &mut commit.batch;
             drop_session(attempt.view()?.as_ref(), batch, id, &before)?;
@@ -243,6 +266,10 @@ impl Repository {
                 Some(Placement::Inline(old)) => batch.delete(&keys::inline_bytes(old)),
                 Some(Placement::File(old)) => batch.put(&keys::removal(old), &[]),
                 None => {}
+            }
+            if old.is_some() {
+                // What could not be read is not what is stored any more.
+                batch.delete(&keys::suspect(scope.registry, &digest));
             }
             let now_ms = attempt.now_ms();
             let lease_until_ms =

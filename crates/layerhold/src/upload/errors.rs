@@ -13,6 +13,14 @@ pub struct UploadNotFound {
     pub upload: UploadId,
 }
 
+/// What is stored of a session is damaged. The session is over; nothing else is harmed. Begin the upload again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("upload session is damaged and was ended upload={upload}")]
+pub struct UploadDamaged {
+    /// The id of the session that was.
+    pub upload: UploadId,
+}
+
 /// Why an upload was not begun.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -43,7 +51,7 @@ pub enum StatusError {
 /// Why a session was not cancelled.
 pub type CancelError = StatusError;
 
-/// Why bytes were not appended. The session is as it was.
+/// Why bytes were not appended. The session is as it was, unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
@@ -53,6 +61,9 @@ pub enum AppendError {
     /// The session does not exist.
     #[error(transparent)]
     UploadNotFound(#[from] UploadNotFound),
+    /// The session's stored bytes are damaged.
+    #[error(transparent)]
+    Damaged(#[from] UploadDamaged),
     /// The bytes do not begin where the session ends.
     #[error("part does not begin at the durable offset first_byte={first_byte} durable_offset={durable_offset}")]
     OutOfOrder {
@@ -115,6 +126,9 @@ pub enum CompleteError {
     /// The session does not exist.
     #[error(transparent)]
     UploadNotFound(#[from] UploadNotFound),
+    /// The session's stored bytes are damaged.
+    #[error(transparent)]
+    Damaged(#[from] UploadDamaged),
     /// The session holds no bytes, and the caller refuses such a blob. The session stays.
     #[error("upload holds no bytes upload={upload}")]
     Empty {
@@ -172,6 +186,7 @@ impl From<AppendError> for CompleteError {
         match error {
             AppendError::RepositoryNotFound(error) => error.into(),
             AppendError::UploadNotFound(error) => error.into(),
+            AppendError::Damaged(error) => error.into(),
             AppendError::Storage(error) => error.into(),
             error => Self::Append(error),
         }
@@ -215,6 +230,7 @@ impl AppendError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::RepositoryNotFound(_) | Self::UploadNotFound(_) => ErrorKind::NotFound,
+            Self::Damaged(_) => ErrorKind::Corrupt,
             Self::OutOfOrder { .. } | Self::Replayed { .. } => ErrorKind::Conflict,
             Self::LengthMismatch { .. } | Self::Empty => ErrorKind::Invalid,
             Self::TooManyParts { .. } | Self::PartTooLarge { .. } | Self::TooLarge { .. } => ErrorKind::LimitExceeded,
@@ -229,6 +245,7 @@ impl CompleteError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::RepositoryNotFound(_) | Self::UploadNotFound(_) => ErrorKind::NotFound,
+            Self::Damaged(_) => ErrorKind::Corrupt,
             Self::Empty { .. } | Self::PartTooSmall { .. } | Self::DigestMismatch { .. } => ErrorKind::Invalid,
             Self::Append(error) => error.kind(),
             Self::Storage(failure) => failure.kind(),

@@ -19,7 +19,7 @@ use std::fmt;
 use crate::hex;
 
 pub use complete::{CompleteUpload, Completed, EmptyUpload, Expected};
-pub use errors::{AppendError, BeginError, CancelError, CompleteError, StatusError, UploadNotFound};
+pub use errors::{AppendError, BeginError, CancelError, CompleteError, StatusError, UploadDamaged, UploadNotFound};
 pub use part::{PartAccepted, PartRange};
 pub use session::UploadStatus;
 pub(crate) use session::drop_session;

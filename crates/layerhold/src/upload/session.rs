@@ -19,7 +19,7 @@ use super::UploadId;
 use super::errors::{AppendError, BeginError, CancelError, StatusError, UploadNotFound};
 use super::lane::{Hashes, Lane, SharedBytes};
 use super::part::PartAccepted;
-use super::staging::Staged;
+use super::staging::{Staged, reread};
 
 /// Sessions of at most this many parts lose their part rows when they end; others later, in bounded steps.
 pub(crate) const PARTS_AT_ONCE: usize = 8;
@@ -47,6 +47,15 @@ pub(crate) struct Live {
     pub(crate) offset: u64,
     pub(crate) staged: Staged,
     pub(crate) lane: Lane,
+}
+
+/// Why a session ends without a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Somebody asked for it, or its bytes are of no use.
+    Cancelled,
+    /// What is stored of it is damaged.
+    Damaged,
 }
 
 /// What a part adds to the session's row and beside it.
@@ -101,13 +110,13 @@ impl Repository {
         inner.check_writable()?;
         let held = inner.writers.acquire(*id, inner.options.lock_wait_ms, inner.components.clock.as_ref())?;
         drop(held);
-        let ended = self.end_session(id, call);
+        let ended = self.end_session(id, End::Cancelled, call);
         inner.writers.release(*id, None);
         ended
     }
 
     /// Ends a session whose writer the caller is.
-    pub(crate) fn end_session(&self, id: &UploadId, call: &Call) -> Result<(), CancelError> {
+    pub(crate) fn end_session(&self, id: &UploadId, end: End, call: &Call) -> Result<(), CancelError> {
         let inner = self.inner();
         let mut arguments = self.arguments("cancel upload");
         arguments.raw(&id.0);
@@ -122,7 +131,10 @@ impl Repository {
             let row = UploadRow::decode_optional(value(&locks, 1))?
                 .filter(|row| row.belongs_to(scope, &call.principal) && row.expires_ms > attempt.now_ms())
                 .ok_or(Stop::Refused(UploadNotFound { upload: *id }.into()))?;
-            let event = self.event(RepositoryEvent::UploadEnded { upload: *id });
+            let event = self.event(match end {
+                End::Cancelled => RepositoryEvent::UploadEnded { upload: *id },
+                End::Damaged => RepositoryEvent::UploadDamaged { upload: *id },
+            });
             let mut commit = Commit::new(locks, event, ());
             drop_session(attempt.view()?.as_ref(), &mut commit.batch, id, &row)?;
             // Also where the row knows of no file: bytes that no commit spoke of may be in one.
@@ -140,7 +152,7 @@ impl Repository {
     pub(crate) fn give_up_file(&self, id: &UploadId, error: &StorageError, call: &Call) {
         if error.is_failed_sync() {
             self.inner().note_failed_sync();
-            drop(self.end_session(id, &Call::by(call.principal.clone())));
+            drop(self.end_session(id, End::Cancelled, &Call::by(call.principal.clone())));
         }
     }
 
@@ -246,7 +258,8 @@ impl Live {
         Self { offset: 0, staged: Staged::Small(Vec::new()), lane, row }
     }
 
-    /// Takes a session up again at its last durable byte.
+    /// Takes a session up again at its last durable byte. What is stored of it is checked as far as it is read;
+    /// [`is_damage`] tells damage from a failure that may pass.
     pub(crate) fn resume(inner: &Inner, id: &UploadId, row: UploadRow) -> Result<Self, StorageError> {
         if row.offset == 0 {
             return Ok(Self::fresh(row, inner.options.group_len));
@@ -261,20 +274,30 @@ impl Live {
             }
             Staging::File => Staged::File(inner.blobs.resume(row.location, row.offset)?),
         };
-        let frontier = Frontier::parse(&row.frontier)
-            .map_err(|error| StorageError::corrupt(format!("fingerprint of upload {id}: {error}")))?;
+        let damaged = |error: &dyn std::fmt::Display| StorageError::corrupt(format!("state of upload {id}: {error}"));
+        let frontier = Frontier::parse(&row.frontier).map_err(|error| damaged(&error))?;
+        if frontier.offset() != row.offset {
+            return Err(damaged(&"it is of another offset"));
+        }
         let mut tail = vec![0; frontier.tail_len()];
         staged.read_exact_at(&mut tail, frontier.tail_start())?;
         let group = frontier.group_len().group_of(frontier.tail_start());
         if row.tail != (!tail.is_empty()).then(|| group_value(frontier.group_len(), group, &tail, false)).flatten() {
             return Err(StorageError::corrupt(format!("staged bytes of upload {id} from {}", frontier.tail_start())));
         }
-        let fingerprint = FingerprintHasher::restore(&row.frontier, &tail)
-            .map_err(|error| StorageError::corrupt(format!("fingerprint of upload {id}: {error}")))?;
+        let fingerprint = FingerprintHasher::restore(&row.frontier, &tail).map_err(|error| damaged(&error))?;
         let digest = match DigestHasher::restore(&row.hash_state) {
             Ok(digest) => digest,
-            // A state of another version of the hash library: the bytes themselves are still there.
-            Err(_) => digest_of(&staged, row.offset, row.algorithm)?,
+            Err(_) => {
+                // A state of another version of the hash library: the bytes themselves are still there. They are read
+                // back, so they are checked against the fingerprint of what came.
+                let (digest, mut found) = reread(&staged, row.offset, row.algorithm, frontier.group_len())?;
+                drop(found.take_groups());
+                if found.save_frontier() != row.frontier || found.tail_value() != row.tail {
+                    return Err(StorageError::corrupt(format!("staged bytes of upload {id}")));
+                }
+                digest
+            }
         };
         let lane = Lane::new(Hashes { digest, fingerprint });
         Ok(Self { offset: row.offset, staged, lane, row })
@@ -312,22 +335,6 @@ impl Live {
         let first = u32::try_from(run.first).unwrap_or(u32::MAX);
         (!run.values.is_empty()).then_some((first, GroupsRow(run.values)))
     }
-}
-
-/// The digest of staged bytes, read from the beginning.
-pub(crate) fn digest_of(staged: &Staged, len: u64, algorithm: Algorithm) -> Result<DigestHasher, StorageError> {
-    const STEP: u64 = 1 << 20;
-    let mut hasher = DigestHasher::new(algorithm);
-    let mut buf = vec![0; usize::try_from(len.min(STEP)).unwrap_or_default()];
-    let mut offset = 0;
-    while offset < len {
-        let step = usize::try_from((len - offset).min(STEP)).unwrap_or_default();
-        let chunk = buf.get_mut(..step).unwrap_or_default();
-        staged.read_exact_at(chunk, offset)?;
-        hasher.update(chunk);
-        offset += step as u64;
-    }
-    Ok(hasher)
 }
 
 /// Writes that end a session: its row, its place among expiries, its bytes and its parts.

@@ -1,5 +1,7 @@
 //! The bytes of a session between its parts: in memory while they are few, in a staged file once they are more.
 
+use crate::blob::fingerprint::{FingerprintHasher, GroupLen};
+use crate::digest::{Algorithm, DigestHasher};
 use crate::engine::Inner;
 use crate::store::{Location, StagedBlob, StorageError};
 
@@ -53,4 +55,38 @@ fn spill(inner: &Inner, location: Location, small: &[u8]) -> Result<Box<dyn Stag
     let mut file = inner.blobs.stage(location)?;
     file.append(0, small)?;
     Ok(file)
+}
+
+/// Both hashes of staged bytes, read from the beginning.
+pub(crate) fn reread(
+    staged: &Staged,
+    len: u64,
+    algorithm: Algorithm,
+    group_len: GroupLen,
+) -> Result<(DigestHasher, FingerprintHasher), StorageError> {
+    const STEP: u64 = 1 << 20;
+    let mut digest = DigestHasher::new(algorithm);
+    let mut fingerprint = FingerprintHasher::new(group_len);
+    let mut buf = vec![0; usize::try_from(len.min(STEP)).unwrap_or_default()];
+    let mut offset = 0;
+    while offset < len {
+        let step = usize::try_from((len - offset).min(STEP)).unwrap_or_default();
+        let chunk = buf.get_mut(..step).unwrap_or_default();
+        staged.read_exact_at(chunk, offset)?;
+        digest.update(chunk);
+        fingerprint.update(chunk);
+        // The values are in rows already, or come from the running hash.
+        drop(fingerprint.take_groups());
+        offset += step as u64;
+    }
+    Ok((digest, fingerprint))
+}
+
+/// Whether an error says that what is stored of a session is not what was written, so that no second try helps.
+pub(crate) fn is_damage(error: &StorageError) -> bool {
+    match error {
+        StorageError::Corrupt { .. } => true,
+        StorageError::Io { source, .. } => source.kind() == std::io::ErrorKind::UnexpectedEof,
+        _ => false,
+    }
 }

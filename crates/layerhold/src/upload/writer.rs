@@ -7,10 +7,11 @@ use crate::repository::Repository;
 
 use super::UploadId;
 use super::complete::{CompleteUpload, Completed};
-use super::errors::{AppendError, CompleteError};
+use super::errors::{AppendError, CompleteError, UploadDamaged};
 use super::lane::SharedBytes;
 use super::part::PartAccepted;
-use super::session::{Live, PartRecord, share};
+use super::session::{End, Live, PartRecord, share};
+use super::staging::is_damage;
 
 /// Slices that the caller keeps are copied in pieces of this length.
 const COPY_BYTES: usize = 256 << 10;
@@ -70,7 +71,15 @@ impl Repository {
         }
         writer.live = Some(match warm {
             Some(live) if live.row == row && live.offset == row.offset => live,
-            _ => Box::new(Live::resume(inner, id, row)?),
+            _ => match Live::resume(inner, id, row) {
+                Ok(live) => Box::new(live),
+                Err(error) if is_damage(&error) => {
+                    // Nobody can go on from it, and another who tries should not wait for the term to end.
+                    drop(self.end_session(id, End::Damaged, &Call::by(call.principal.clone())));
+                    return Err(UploadDamaged { upload: *id }.into());
+                }
+                Err(error) => return Err(error.into()),
+            },
         });
         Ok(writer)
     }

@@ -1,0 +1,393 @@
+//! What becomes of a blob whose stored bytes do not prove right.
+//!
+//! A blob is quarantined by its row alone: state and generation change in one synced commit with the event that says what
+//! was found and where. The bytes stay where they are, under their name, until an upload of the digest has put others in
+//! their place; then they go as any replaced location does. So nothing is lost that an operator may want to look at, and a
+//! crash at any moment leaves either the row that served them or the row that does not.
+//!
+//! A location is drawn once and never used again, so the decision compares it with the one that was read: where an upload
+//! was faster, the new bytes are not touched by what was found wrong with the old ones.
+
+use crate::call::Call;
+use crate::change::Event;
+use crate::digest::{Digest, DigestHasher};
+use crate::engine::{Inner, collect, value};
+use crate::error::Failure;
+use crate::format::codec::Encoder;
+use crate::format::footer::FOOTER_LEN;
+use crate::format::keys::{self, RegistryId};
+use crate::format::values::{BlobRow, BlobState, GroupsRow, Placement, Row, SuspectRow};
+use crate::name::RegistryName;
+use crate::store::{Batch, Direction, Location, LockMode, StorageError, StoredBlob, View};
+use crate::txn::{Commit, Decision, Stop, no_limit};
+
+use super::damage::Damage;
+use super::fingerprint::{ChainingValue, FingerprintHasher, GroupLen, Root, root_from_groups};
+use super::source::Unfit;
+
+/// Blobs that are remembered as suspect, so that a failing disk does not cost a commit for every read.
+const SUSPECTS_REMEMBERED: usize = 1_000;
+
+/// How much is read at a time when a whole blob is looked at.
+const STEP: u64 = 1 << 20;
+
+/// Chaining values of a rebuilt row, and of one commit of them.
+const ROW_VALUES: usize = 2_048;
+const COMMIT_VALUES: usize = 256 << 10;
+
+/// The most groups of a blob whose chaining values are rebuilt: they are held in memory until the whole blob has proved
+/// right, 64 MiB of them. With groups of the default length that is a blob of 128 GiB. A larger one is quarantined.
+const GROUPS_REBUILT_MAX: u64 = 2 << 20;
+
+/// What became of a location that was under suspicion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Its bytes are damaged, and the row says so, or there is no row any more.
+    Damaged,
+    /// The row now leads to bytes that may be right: others, or the same with new chaining values.
+    LookAgain,
+}
+
+/// What the whole of a blob's bytes turned out to be.
+enum Whole {
+    Damaged(Damage),
+    Right { root: Root, values: Vec<ChainingValue> },
+}
+
+impl Inner {
+    /// Finds out what is wrong where reading found something wrong, and acts on it. `row` is the row that led there.
+    pub(crate) fn judge(
+        &self,
+        registry: RegistryId,
+        digest: &Digest,
+        row: &BlobRow,
+        unfit: &Unfit,
+    ) -> Result<Verdict, Failure> {
+        match (unfit, row.placement) {
+            (Unfit::Size, Placement::File(location)) => self.judge_size(registry, digest, row, location),
+            (Unfit::Bytes { offset }, Placement::File(location))
+                if self.outboard_is_right(row, location).map_err(Failure::Storage)? =>
+            {
+                self.quarantine(registry, digest, row.placement, Damage::Bytes { offset: *offset })
+            }
+            _ => self.judge_whole(registry, digest, row),
+        }
+    }
+
+    fn judge_size(
+        &self,
+        registry: RegistryId,
+        digest: &Digest,
+        row: &BlobRow,
+        location: Location,
+    ) -> Result<Verdict, Failure> {
+        let expected = row.stored_size.saturating_add(FOOTER_LEN as u64);
+        let damage = match self.blobs.len(location).map_err(Failure::Storage)? {
+            None => Damage::Missing,
+            Some(found) if found != expected => Damage::Length { expected, found },
+            Some(_) => return Ok(Verdict::LookAgain),
+        };
+        self.quarantine(registry, digest, row.placement, damage)
+    }
+
+    /// Whether the chaining values of a location lead to the root in the row. If they do, they are what was stored, and a
+    /// group that differs from its value is damaged.
+    fn outboard_is_right(&self, row: &BlobRow, location: Location) -> Result<bool, StorageError> {
+        let Ok(group_len) = GroupLen::new(row.group_len) else { return Ok(false) };
+        let count = group_len.group_count(row.size);
+        // The value of an only group is the root itself, which proves nothing about the row.
+        if !(2..=GROUPS_REBUILT_MAX).contains(&count) {
+            return Ok(false);
+        }
+        let view = self.txn.store.view()?;
+        let Some(values) = stored_values(view.as_ref(), location, count)? else { return Ok(false) };
+        Ok(root_from_groups(group_len, &values, row.size) == Some(row.root))
+    }
+
+    /// Reads all bytes of a blob. If they have the digest, what was wrong is beside them and is computed again; if not,
+    /// the blob is quarantined.
+    fn judge_whole(&self, registry: RegistryId, digest: &Digest, row: &BlobRow) -> Result<Verdict, Failure> {
+        // One at a time: readers that meet the same damage wait for one of them instead of all reading the blob.
+        let _one = self.judging.lock();
+        let key = keys::blob(registry, digest);
+        let stored = self.txn.store.view().and_then(|view| view.get(&key)).map_err(Failure::Storage)?;
+        let Some(now) = BlobRow::decode_optional(stored.as_deref()).map_err(Failure::Storage)? else {
+            return Ok(Verdict::Damaged);
+        };
+        if now.placement != row.placement {
+            return Ok(Verdict::LookAgain);
+        }
+        if now.state == BlobState::Quarantined {
+            return Ok(Verdict::Damaged);
+        }
+        if let Placement::File(location) = now.placement
+            && self.outboard_is_right(&now, location).map_err(Failure::Storage)?
+        {
+            // Somebody else has just computed the chaining values again.
+            return Ok(Verdict::LookAgain);
+        }
+        let whole = match row.placement {
+            Placement::Inline(location) => {
+                let bytes = self.txn.store.view().and_then(|view| view.get(&keys::inline_bytes(location)));
+                inline_whole(digest, row, bytes.map_err(Failure::Storage)?)
+            }
+            Placement::File(location) => self.file_whole(digest, row, location).map_err(Failure::Storage)?,
+        };
+        match whole {
+            Whole::Damaged(damage) => self.quarantine(registry, digest, row.placement, damage),
+            Whole::Right { root, values } => self.rebuild(registry, digest, row.placement, root, &values),
+        }
+    }
+
+    fn file_whole(&self, digest: &Digest, row: &BlobRow, location: Location) -> Result<Whole, StorageError> {
+        let _pin = self.open_blobs.pin(location);
+        let Ok(group_len) = GroupLen::new(row.group_len) else { return Ok(Whole::Damaged(Damage::Digest)) };
+        if group_len.group_count(row.size) > GROUPS_REBUILT_MAX {
+            return Ok(Whole::Damaged(Damage::Digest));
+        }
+        let file = match self.blobs.open(location, row.stored_size) {
+            Err(StorageError::Corrupt { .. }) => {
+                return Ok(Whole::Damaged(match self.blobs.len(location)? {
+                    None => Damage::Missing,
+                    Some(found) => {
+                        Damage::Length { expected: row.stored_size.saturating_add(FOOTER_LEN as u64), found }
+                    }
+                }));
+            }
+            opened => opened?,
+        };
+        let mut fingerprint = FingerprintHasher::new(group_len);
+        let mut hasher = DigestHasher::new(digest.algorithm());
+        let mut values = Vec::new();
+        let read = read_whole(file.as_ref(), row.size, |bytes| {
+            hasher.update(bytes);
+            fingerprint.update(bytes);
+            values.append(&mut fingerprint.take_groups().values);
+        });
+        match read {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                let found = self.blobs.len(location)?.unwrap_or_default();
+                let expected = row.stored_size.saturating_add(FOOTER_LEN as u64);
+                return Ok(Whole::Damaged(Damage::Length { expected, found }));
+            }
+            read => read.map_err(|error| StorageError::io("read blob", location.to_string(), error))?,
+        }
+        if hasher.finalize() != *digest {
+            return Ok(Whole::Damaged(Damage::Digest));
+        }
+        let mut fingerprint = fingerprint.finish();
+        values.append(&mut fingerprint.remaining.values);
+        // The value of an only group is the root, and has no row.
+        if fingerprint.group_count < 2 {
+            values.clear();
+        }
+        Ok(Whole::Right { root: fingerprint.root, values })
+    }
+
+    /// Says of a location that its bytes are damaged, unless the row has left it meanwhile. Durable when it returns.
+    pub(crate) fn quarantine(
+        &self,
+        registry: RegistryId,
+        digest: &Digest,
+        placement: Placement,
+        damage: Damage,
+    ) -> Result<Verdict, Failure> {
+        self.check_writable().map_err(Failure::Storage)?;
+        let key = keys::blob(registry, digest);
+        let mut verdict = Verdict::Damaged;
+        self.txn.run(&Call::anonymous(), &mut Encoder::bare(), no_limit::<Failure>, |attempt| {
+            let registry_name = self.registry_name(attempt.view()?.as_ref(), registry)?;
+            let locks = attempt.lock::<Failure>(&[(&key, LockMode::Exclusive)])?;
+            verdict = Verdict::Damaged;
+            let Some(mut row) = BlobRow::decode_optional(value(&locks, 0))? else {
+                return Ok(Decision::Unchanged(()));
+            };
+            if row.placement != placement {
+                verdict = Verdict::LookAgain;
+                return Ok(Decision::Unchanged(()));
+            }
+            if row.state == BlobState::Quarantined {
+                return Ok(Decision::Unchanged(()));
+            }
+            row.state = BlobState::Quarantined;
+            row.generation = row.generation.wrapping_add(1);
+            let event = Event::BlobQuarantined {
+                registry: registry_name,
+                digest: *digest,
+                location: placement.location(),
+                damage,
+            };
+            let mut commit = Commit::new(locks, event, ());
+            commit.batch.put(&key, &row.encode());
+            commit.batch.delete(&keys::suspect(registry, digest));
+            Ok::<Decision<()>, Stop<Failure>>(commit.decided())
+        })?;
+        Ok(verdict)
+    }
+
+    /// Writes chaining values and root of a blob whose bytes have its digest, unless the row has left the location.
+    fn rebuild(
+        &self,
+        registry: RegistryId,
+        digest: &Digest,
+        placement: Placement,
+        root: Root,
+        values: &[ChainingValue],
+    ) -> Result<Verdict, Failure> {
+        self.check_writable().map_err(Failure::Storage)?;
+        let location = placement.location();
+        let key = keys::blob(registry, digest);
+        let mut chunks: Vec<_> = values.chunks(COMMIT_VALUES).collect();
+        if chunks.is_empty() {
+            chunks.push(&[]);
+        }
+        // Each commit by itself leaves values that are right, and a row that was not reached yet is found missing again.
+        let last = chunks.len() - 1;
+        for (number, chunk) in chunks.into_iter().enumerate() {
+            let first = number * COMMIT_VALUES;
+            // The last commit takes away whatever lies behind, too.
+            let end = (number < last).then_some(first + COMMIT_VALUES);
+            self.txn.run(&Call::anonymous(), &mut Encoder::bare(), no_limit::<Failure>, |attempt| {
+                let registry_name = self.registry_name(attempt.view()?.as_ref(), registry)?;
+                let locks = attempt.lock::<Failure>(&[(&key, LockMode::Exclusive)])?;
+                let Some(mut row) =
+                    BlobRow::decode_optional(value(&locks, 0))?.filter(|row| row.placement == placement)
+                else {
+                    return Ok(Decision::Unchanged(()));
+                };
+                let old = old_rows(attempt.view()?.as_ref(), location, first, end)?;
+                let event = Event::BlobRebuilt { registry: registry_name, digest: *digest, location };
+                let mut commit = Commit::new(locks, event, ());
+                old.iter().for_each(|key| commit.batch.delete(key));
+                put_values(&mut commit.batch, location, first, chunk);
+                row.root = root;
+                commit.batch.put(&key, &row.encode());
+                Ok::<Decision<()>, Stop<Failure>>(commit.decided())
+            })?;
+        }
+        Ok(Verdict::LookAgain)
+    }
+
+    /// Remembers that a blob could not be read, so that the next scrub looks at it first. One failed read says nothing of
+    /// the bytes; the blob goes on being served. Not synced, and no harm where it fails.
+    pub(crate) fn mark_suspect(&self, registry: RegistryId, digest: &Digest, location: Location, error: &StorageError) {
+        if !error.is_unreadable() || self.check_writable().is_err() {
+            return;
+        }
+        {
+            let mut suspects = self.suspects.lock();
+            if suspects.len() >= SUSPECTS_REMEMBERED {
+                suspects.clear();
+            }
+            if !suspects.insert(location) {
+                return;
+            }
+        }
+        drop(self.try_mark_suspect(registry, digest));
+    }
+
+    fn try_mark_suspect(&self, registry: RegistryId, digest: &Digest) -> Result<(), StorageError> {
+        let (key, suspect_key) = (keys::blob(registry, digest), keys::suspect(registry, digest));
+        let locks = self.txn.store.lock_and_get(&[(&key, LockMode::Exclusive)])?;
+        let Some(row) = BlobRow::decode_optional(value(&locks, 0))? else { return Ok(()) };
+        let known = self.txn.store.view()?.get(&suspect_key)?;
+        let known = SuspectRow::decode_optional(known.as_deref())?;
+        if row.state != BlobState::Live || known.is_some_and(|known| known.generation == row.generation) {
+            return Ok(());
+        }
+        let since_ms = self.txn.committer.now_ms();
+        let suspect = SuspectRow { generation: row.generation, since_ms, looked_ms: 0, failures: 0 };
+        let mut batch = Batch::new();
+        batch.put(&suspect_key, &suspect.encode());
+        self.txn.committer.submit_relaxed(locks, batch)
+    }
+
+    /// The name of a registry, which never changes.
+    pub(crate) fn registry_name(&self, view: &dyn View, id: RegistryId) -> Result<RegistryName, StorageError> {
+        let found = collect(view, &keys::registry_names(), Direction::Forward, usize::MAX, |key, value| {
+            let name = keys::registry_name_of(key).and_then(|name| RegistryName::parse(name).ok());
+            Ok((name, value == id.0.to_be_bytes()))
+        })?;
+        let name = found.into_iter().find_map(|(name, is_it)| name.filter(|_| is_it));
+        name.ok_or_else(|| StorageError::corrupt(format!("registry {} has rows and no name", id.0)))
+    }
+}
+
+impl Placement {
+    /// Where the bytes are, in whichever way.
+    pub(crate) fn location(self) -> Location {
+        match self {
+            Self::Inline(location) | Self::File(location) => location,
+        }
+    }
+}
+
+fn inline_whole(digest: &Digest, row: &BlobRow, bytes: Option<Vec<u8>>) -> Whole {
+    let Some(bytes) = bytes else { return Whole::Damaged(Damage::Missing) };
+    let found = bytes.len() as u64;
+    if found != row.size {
+        return Whole::Damaged(Damage::Length { expected: row.size, found });
+    }
+    if Digest::of(digest.algorithm(), &bytes) != *digest {
+        return Whole::Damaged(Damage::Bytes { offset: 0 });
+    }
+    Whole::Right { root: *blake3::hash(&bytes).as_bytes(), values: Vec::new() }
+}
+
+/// Hands all bytes of a blob to `take`, piece by piece.
+fn read_whole(file: &dyn StoredBlob, size: u64, mut take: impl FnMut(&[u8])) -> std::io::Result<()> {
+    let mut buf = vec![0; usize::try_from(size.min(STEP)).unwrap_or_default()];
+    let mut offset = 0;
+    while offset < size {
+        let step = usize::try_from((size - offset).min(STEP)).unwrap_or_default();
+        let piece = buf.get_mut(..step).unwrap_or_default();
+        file.read_exact_at(piece, offset)?;
+        take(piece);
+        offset += step as u64;
+    }
+    Ok(())
+}
+
+/// The `count` chaining values of a location in their order; `None` where one is missing or a row is damaged.
+pub(crate) fn stored_values(
+    view: &dyn View,
+    location: Location,
+    count: u64,
+) -> Result<Option<Vec<ChainingValue>>, StorageError> {
+    let mut values: Vec<ChainingValue> = Vec::new();
+    let mut whole = true;
+    view.scan(&keys::all_groups(location), Direction::Forward, &mut |key, bytes| {
+        let row =
+            keys::first_group_of(key).and_then(|first| GroupsRow::decode(bytes, location, first).ok().zip(Some(first)));
+        match row {
+            Some((GroupsRow(mut run), first)) if u64::from(first) == values.len() as u64 => {
+                values.append(&mut run);
+                whole = values.len() as u64 <= count;
+            }
+            _ => whole = false,
+        }
+        if whole { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
+    })?;
+    Ok((whole && values.len() as u64 == count).then_some(values))
+}
+
+/// Keys of the rows that begin at a group from `first` to `end`, or wherever behind it.
+fn old_rows(
+    view: &dyn View,
+    location: Location,
+    first: usize,
+    end: Option<usize>,
+) -> Result<Vec<Vec<u8>>, StorageError> {
+    let mut range = keys::all_groups(location);
+    let bound = |group: usize| u32::try_from(group).ok().map(|group| keys::groups(location, group));
+    range.start = bound(first).unwrap_or(range.start);
+    range.end = end.and_then(bound).unwrap_or(range.end);
+    collect(view, &range, Direction::Forward, usize::MAX, |key, _| Ok(key.to_vec()))
+}
+
+fn put_values(batch: &mut Batch, location: Location, first: usize, values: &[ChainingValue]) {
+    for (number, run) in values.chunks(ROW_VALUES).enumerate() {
+        let first = u32::try_from(first + number * ROW_VALUES).unwrap_or(u32::MAX);
+        batch.put(&keys::groups(location, first), &GroupsRow(run.to_vec()).encode(location, first));
+    }
+}
