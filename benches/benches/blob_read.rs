@@ -1,5 +1,6 @@
-//! Reading blobs, verified: a large layer from beginning to end beside a plain read with BLAKE3 over the buffer, ranges
-//! of several lengths by group length, and small blobs as rows beside small blobs as files.
+//! Reading blobs, verified: a large layer from beginning to end beside a plain read with BLAKE3 over the buffer, the same
+//! inside a verified window beside a plain read, ranges of several lengths by group length, and small blobs as rows beside
+//! small blobs as files.
 //!
 //! Files are in the page cache, rows in memory: what is measured is the engine, not the disk.
 
@@ -114,6 +115,30 @@ fn ranges(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, pool: &Po
     }
 }
 
+/// The whole layer within a verified window, beside a plain read of its file.
+fn window(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, pool: &Pool, len: u64) {
+    let read = Read::new(pool, len, Options::default().with_verified_window_ms(u64::MAX));
+    let (mut ours, mut theirs) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let row = Row {
+        name: format!("read {} MiB inside a verified window, by 1 MiB", len >> 20),
+        work: Throughput::Bytes(len),
+        target: Target::SpeedAtLeast(0.95),
+    };
+    table.compare(
+        group,
+        row,
+        |iterations| Took::by(|| (0..iterations).for_each(|_| read.engine(read.offsets(ours.len()), &mut ours))),
+        |iterations| {
+            Took::by(|| {
+                for _ in 0..iterations {
+                    read.offsets(theirs.len()).for_each(|offset| read.file.read_exact_at(&mut theirs, offset).unwrap());
+                    black_box(&mut theirs);
+                }
+            })
+        },
+    );
+}
+
 /// Small blobs, put durably and read, as rows beside files.
 fn inline(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>) {
     for kib in [4, 16, 64, 256] {
@@ -173,6 +198,7 @@ fn main() {
         target: Target::SpeedAtLeast(0.90),
     };
     whole(&mut table, &mut group, &Read::new(&pool, len, Options::default()), row);
+    window(&mut table, &mut group, &pool, len);
     group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
     ranges(&mut table, &mut group, &pool, len / 4);
     inline(&mut table, &mut group);

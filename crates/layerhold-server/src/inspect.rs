@@ -7,12 +7,26 @@ use layerhold::Engine;
 /// Repositories listed at a time.
 const PAGE: u32 = 1000;
 
-/// Some lines about `engine`'s store: its sequence, and for each registry its repositories, images, tags, blobs and bytes.
+/// Some lines about `engine`'s store: its sequence, how far the scrub came, and for each registry its repositories, images,
+/// tags, blobs and bytes.
 ///
 /// # Errors
 /// What the engine says.
 pub(crate) fn summarise(engine: &Engine) -> Result<String, Box<dyn std::error::Error>> {
     let mut text = format!("sequence {}", engine.sequence());
+    let scrub = engine.scrub_progress()?;
+    let state = if scrub.running { "running" } else { "at rest" };
+    write!(
+        text,
+        "\nscrub: pass {} {state}, bytes {}, blobs {}, manifests {}, findings {}, unreadable blobs {}, oldest verification {} s ago",
+        scrub.pass,
+        scrub.bytes,
+        scrub.blobs,
+        scrub.manifests,
+        scrub.findings,
+        scrub.suspects,
+        scrub.age_ms / 1_000,
+    )?;
     for name in engine.registries()? {
         let registry = engine.registry(&name);
         let (mut repositories, mut images, mut tags, mut blobs, mut bytes) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use layerhold::{Engine, Options};
+use layerhold::{Engine, Options, ScrubProgress, Scrubbed};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -117,7 +117,10 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
 /// What the engine is told.
 fn options(config: &Config) -> Options {
     let window_ms = u64::try_from(config.verified_window.as_millis()).unwrap_or(u64::MAX);
-    Options::default().with_memory_bytes(config.memory_bytes).with_verified_window_ms(window_ms)
+    Options::default()
+        .with_memory_bytes(config.memory_bytes)
+        .with_verified_window_ms(window_ms)
+        .with_scrub_bytes_per_s(config.scrub_bytes_per_s)
 }
 
 fn bind(runtime: &Runtime, address: SocketAddr, default: Wanted) -> Result<(Listener, SocketAddr), ServeError> {
@@ -133,13 +136,27 @@ fn say(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
+/// What the scrub found, and how far it came whenever it has been everywhere.
+fn report(engine: &Engine, scrubbed: &Scrubbed) {
+    for finding in &scrubbed.findings {
+        tracing::error!(%finding, "the scrub found damage");
+    }
+    if scrubbed.pass_completed
+        && let Ok(progress) = engine.scrub_progress()
+    {
+        let ScrubProgress { pass, bytes, blobs, manifests, findings, .. } = progress;
+        tracing::info!(pass, bytes, blobs, manifests, findings, "the scrub has looked at everything");
+    }
+}
+
 /// The engine's background work, on a thread of its own until the sender is dropped.
 fn maintain(engine: Engine) -> std::io::Result<(mpsc::Sender<()>, std::thread::JoinHandle<()>)> {
     let (stop, stopped) = mpsc::channel();
     let work = move || {
         while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(MAINTENANCE) {
-            if let Err(failure) = engine.maintain() {
-                tracing::error!(cause = %crate::chain(&failure), "background work failed");
+            match engine.maintain() {
+                Ok(done) => report(&engine, &done.scrubbed),
+                Err(failure) => tracing::error!(cause = %crate::chain(&failure), "background work failed"),
             }
         }
     };

@@ -77,6 +77,12 @@ pub enum Event {
         /// Where its bytes are.
         location: Location,
     },
+    /// A scrub found something damaged that no quarantine keeps from being served: a row, a footer, or what rows say of a
+    /// manifest.
+    DamageFound {
+        /// What, in words.
+        what: String,
+    },
     /// The store did not open, and an operator chose how to go on. Before it the sequence may jump: that is the only
     /// place where it does.
     Recovered {
@@ -214,6 +220,9 @@ impl Row for ChangeRow {
             Event::BlobRebuilt { registry, digest, location } => {
                 encoder.u8(6).str(registry.as_str()).digest(digest).raw(&location.0);
             }
+            Event::DamageFound { what } => {
+                encoder.u8(19).str(what);
+            }
             Event::Recovered { choice, expected, recovered } => {
                 encoder.u8(7).u8(choice.code()).option(*expected, |encoder, expected| {
                     encoder.u64(expected);
@@ -257,6 +266,7 @@ impl Row for ChangeRow {
                 expected: decoder.option(|decoder| decoder.u64())?,
                 recovered: decoder.u64()?,
             },
+            19 => Event::DamageFound { what: decoder.str()?.to_owned() },
             _ => return Err(decoder.malformed()),
         };
         Ok(Self { operation_id, engine_ms, wall_ms, principal, event })

@@ -19,6 +19,7 @@ use crate::format::values::{ClockRow, IdentityRow, NextIdsRow, OperationRow, Row
 use crate::name::{Principal, RegistryName};
 use crate::options::Options;
 use crate::registry::Registry;
+use crate::scrub::Scrub;
 use crate::store::{
     Batch, BlobStore, CommitError, Direction, Durability, KeyRange, Location, LockMode, Member, MetadataStore,
     StorageError, View,
@@ -64,6 +65,7 @@ pub(crate) struct Inner {
     pub(crate) judging: Mutex<()>,
     /// Locations that could not be read, and of which rows say so.
     pub(crate) suspects: Mutex<HashSet<Location>>,
+    pub(crate) scrub: Scrub,
     registries: RwLock<HashMap<RegistryName, RegistryId>>,
     closed: AtomicBool,
     /// Monotonic times of the last failed syncs of files; too many of them stop all writing.
@@ -195,6 +197,7 @@ impl Engine {
             download_key,
             judging: Mutex::default(),
             suspects: Mutex::default(),
+            scrub: Scrub::default(),
             registries: RwLock::default(),
             closed: AtomicBool::new(false),
             failed_syncs: Mutex::default(),

@@ -79,6 +79,7 @@
 //! | tags, their rules and their history | [`tag`] |
 //! | what every error means and what to do next | [`ErrorKind`], [`Failure`] |
 //! | expiries and removals, which the host drives: call it every second or so | [`Engine::maintain`] |
+//! | looking for damage before a client meets it | [`scrub`], [`Engine::scrub_step`] |
 //! | time, randomness and threads passed in | [`clock`] |
 //! | a store that does not open | [`recovery`], [`Engine::open_read_only`] |
 //! | running over other storage | [`store`], [`directory`] |
@@ -107,6 +108,7 @@ pub mod page;
 pub mod recovery;
 pub mod registry;
 pub mod repository;
+pub mod scrub;
 pub mod store;
 pub mod tag;
 mod time;
@@ -128,6 +130,7 @@ pub use options::{Limits, Options};
 pub use page::Page;
 pub use registry::{DeleteMode, Registry};
 pub use repository::{Repository, RepositoryDetail, RepositorySettings, RepositoryUsage};
+pub use scrub::{ScrubBudget, ScrubFinding, ScrubProgress, Scrubbed};
 pub use store::StorageError;
 pub use tag::rules::{ExclusionFilter, Mutability, TagMutability};
 pub use tag::{TagDetail, TagEvent};

@@ -10,6 +10,7 @@ use crate::error::Failure;
 use crate::format::codec::Encoder;
 use crate::format::keys;
 use crate::format::values::{LowWaterRow, RepositoryRow, Row, UploadRow};
+use crate::scrub::Scrubbed;
 use crate::store::{Batch, Direction, LockMode, StorageError, View};
 use crate::txn::{Commit, Decision, Stop, no_limit};
 use crate::upload::{UploadId, drop_session};
@@ -19,7 +20,7 @@ const STEP: usize = 100;
 const TRIM_STEP: usize = 10_000;
 
 /// What a step of [`Engine::maintain`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Maintained {
     /// Upload sessions that had expired and are gone.
     pub uploads_expired: usize,
@@ -31,13 +32,16 @@ pub struct Maintained {
     pub changes_trimmed: usize,
     /// Operation ids that were older than they are kept, and are gone.
     pub operations_trimmed: usize,
-    /// Whether another step would find more to do.
+    /// What was looked at to find damage, within [`scrub_bytes_per_s`](crate::Options::scrub_bytes_per_s).
+    pub scrubbed: Scrubbed,
+    /// Whether another step would find more to do. The scrub does not count: it goes at its pace.
     pub more: bool,
 }
 
 impl Engine {
     /// Does a bounded step of background work and says what it did. Call it now and then, from one thread: every second
-    /// is plenty. It never scans the store: it walks queues and remembers how far it came.
+    /// is plenty. It never scans the store: it walks queues and remembers how far it came. The scrub, where it is asked for, reads
+    /// as many bytes as the time since the last call allows.
     pub fn maintain(&self) -> Result<Maintained, Failure> {
         let inner = &self.inner;
         inner.check_writable()?;
@@ -49,6 +53,7 @@ impl Engine {
             inner.remove_files(&mut done),
             inner.sweep_parts(&mut done),
             inner.trim_logs(&mut done).map_err(Failure::from),
+            inner.scrub_at_pace(self).map(|scrubbed| done.scrubbed = scrubbed),
         ];
         steps.into_iter().collect::<Result<(), Failure>>()?;
         Ok(done)

@@ -40,6 +40,12 @@ pub struct Options {
     /// the next full verification. A completed upload counts as verified although its bytes were hashed on their way to
     /// the medium and not read back from it. A missing or shortened file is noticed all the same.
     pub verified_window_ms: u64,
+    /// Bytes a second that [`Engine::maintain`](crate::Engine::maintain) reads to find damage before anybody else does.
+    /// Default 0: none, and the host calls [`Engine::scrub_step`](crate::Engine::scrub_step) or nobody looks.
+    pub scrub_bytes_per_s: u64,
+    /// Where [`Engine::maintain`](crate::Engine::maintain) scrubs: how long after the beginning of one pass the next one begins, at the
+    /// earliest. Default 7 days; where the store is too large for the rate, one pass follows the other.
+    pub scrub_interval_ms: u64,
     /// How long a call waits for a row lock, or for another writer of the same upload session. Default 10 s.
     pub lock_wait_ms: u64,
 }
@@ -61,6 +67,8 @@ impl Default for Options {
             pull_time_ms: HOUR_MS,
             journal_segment_bytes: 32 << 20,
             verified_window_ms: 0,
+            scrub_bytes_per_s: 0,
+            scrub_interval_ms: 7 * 24 * HOUR_MS,
             lock_wait_ms: 10_000,
         }
     }
@@ -92,6 +100,8 @@ impl Options {
         with_pull_time_ms pull_time_ms: u64,
         with_journal_segment_bytes journal_segment_bytes: u64,
         with_verified_window_ms verified_window_ms: u64,
+        with_scrub_bytes_per_s scrub_bytes_per_s: u64,
+        with_scrub_interval_ms scrub_interval_ms: u64,
         with_lock_wait_ms lock_wait_ms: u64,
     }
 }

@@ -37,15 +37,25 @@ const COMMIT_VALUES: usize = 256 << 10;
 
 /// The most groups of a blob whose chaining values are rebuilt: they are held in memory until the whole blob has proved
 /// right, 64 MiB of them. With groups of the default length that is a blob of 128 GiB. A larger one is quarantined.
-const GROUPS_REBUILT_MAX: u64 = 2 << 20;
+pub(crate) const GROUPS_REBUILT_MAX: u64 = 2 << 20;
 
 /// What became of a location that was under suspicion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Its bytes are damaged, and the row says so, or there is no row any more.
-    Damaged,
+    /// Its bytes are damaged, and the row says so, or there is no row any more; with what was found, if this call wrote it
+    /// down.
+    Damaged(Option<Damage>),
     /// The row now leads to bytes that may be right: others, or the same with new chaining values.
-    LookAgain,
+    LookAgain(Changed),
+}
+
+/// Why it is worth looking again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Changed {
+    /// Other bytes are there, or what was wrong is so no more.
+    Elsewhere,
+    /// What the bytes are compared with was computed again by this call.
+    Rebuilt,
 }
 
 /// What the whole of a blob's bytes turned out to be.
@@ -85,14 +95,14 @@ impl Inner {
         let damage = match self.blobs.len(location).map_err(Failure::Storage)? {
             None => Damage::Missing,
             Some(found) if found != expected => Damage::Length { expected, found },
-            Some(_) => return Ok(Verdict::LookAgain),
+            Some(_) => return Ok(Verdict::LookAgain(Changed::Elsewhere)),
         };
         self.quarantine(registry, digest, row.placement, damage)
     }
 
     /// Whether the chaining values of a location lead to the root in the row. If they do, they are what was stored, and a
     /// group that differs from its value is damaged.
-    fn outboard_is_right(&self, row: &BlobRow, location: Location) -> Result<bool, StorageError> {
+    pub(crate) fn outboard_is_right(&self, row: &BlobRow, location: Location) -> Result<bool, StorageError> {
         let Ok(group_len) = GroupLen::new(row.group_len) else { return Ok(false) };
         let count = group_len.group_count(row.size);
         // The value of an only group is the root itself, which proves nothing about the row.
@@ -112,19 +122,19 @@ impl Inner {
         let key = keys::blob(registry, digest);
         let stored = self.txn.store.view().and_then(|view| view.get(&key)).map_err(Failure::Storage)?;
         let Some(now) = BlobRow::decode_optional(stored.as_deref()).map_err(Failure::Storage)? else {
-            return Ok(Verdict::Damaged);
+            return Ok(Verdict::Damaged(None));
         };
         if now.placement != row.placement {
-            return Ok(Verdict::LookAgain);
+            return Ok(Verdict::LookAgain(Changed::Elsewhere));
         }
         if now.state == BlobState::Quarantined {
-            return Ok(Verdict::Damaged);
+            return Ok(Verdict::Damaged(None));
         }
         if let Placement::File(location) = now.placement
             && self.outboard_is_right(&now, location).map_err(Failure::Storage)?
         {
             // Somebody else has just computed the chaining values again.
-            return Ok(Verdict::LookAgain);
+            return Ok(Verdict::LookAgain(Changed::Elsewhere));
         }
         let whole = match row.placement {
             Placement::Inline(location) => {
@@ -194,16 +204,16 @@ impl Inner {
     ) -> Result<Verdict, Failure> {
         self.check_writable().map_err(Failure::Storage)?;
         let key = keys::blob(registry, digest);
-        let mut verdict = Verdict::Damaged;
+        let mut verdict = Verdict::Damaged(None);
         self.txn.run(&Call::anonymous(), &mut Encoder::bare(), no_limit::<Failure>, |attempt| {
             let registry_name = self.registry_name(attempt.view()?.as_ref(), registry)?;
             let locks = attempt.lock::<Failure>(&[(&key, LockMode::Exclusive)])?;
-            verdict = Verdict::Damaged;
+            verdict = Verdict::Damaged(None);
             let Some(mut row) = BlobRow::decode_optional(value(&locks, 0))? else {
                 return Ok(Decision::Unchanged(()));
             };
             if row.placement != placement {
-                verdict = Verdict::LookAgain;
+                verdict = Verdict::LookAgain(Changed::Elsewhere);
                 return Ok(Decision::Unchanged(()));
             }
             if row.state == BlobState::Quarantined {
@@ -220,6 +230,7 @@ impl Inner {
             let mut commit = Commit::new(locks, event, ());
             commit.batch.put(&key, &row.encode());
             commit.batch.delete(&keys::suspect(registry, digest));
+            verdict = Verdict::Damaged(Some(damage));
             Ok::<Decision<()>, Stop<Failure>>(commit.decided())
         })?;
         Ok(verdict)
@@ -265,7 +276,7 @@ impl Inner {
                 Ok::<Decision<()>, Stop<Failure>>(commit.decided())
             })?;
         }
-        Ok(Verdict::LookAgain)
+        Ok(Verdict::LookAgain(Changed::Rebuilt))
     }
 
     /// Remembers that a blob could not be read, so that the next scrub looks at it first. One failed read says nothing of

@@ -177,13 +177,13 @@ impl Inner {
                 Ok(Looked::At(Arc::new(Place { row, unchecked_until_ms, verified_to, opened_ms, bytes })))
             }
             Err(unfit) => Ok(match self.handle(registry, digest, &row, unfit)? {
-                Verdict::Damaged => Looked::Corrupt,
-                Verdict::LookAgain => Looked::Moved,
+                Verdict::Damaged(_) => Looked::Corrupt,
+                Verdict::LookAgain(_) => Looked::Moved,
             }),
         }
     }
 
-    fn open_file(&self, key: &[u8], row: &BlobRow, location: Location) -> Option<Result<FileSource, Unfit>> {
+    pub(crate) fn open_file(&self, key: &[u8], row: &BlobRow, location: Location) -> Option<Result<FileSource, Unfit>> {
         let pin = self.open_blobs.pin(location);
         let opened = self.blobs.open(location, row.stored_size);
         let again = self.txn.store.view().and_then(|view| view.get(key));
@@ -217,7 +217,7 @@ impl Inner {
                 (Ok(verdict), _) => return Ok(verdict),
                 (Err(Failure::Storage(error)), _) if error.is_unreadable() => error,
                 // The bytes are not what was stored, whatever keeps the row from saying so.
-                (Err(_), Unfit::Bytes { .. } | Unfit::Size) => return Ok(Verdict::Damaged),
+                (Err(_), Unfit::Bytes { .. } | Unfit::Size) => return Ok(Verdict::Damaged(None)),
                 (Err(Failure::Storage(error)), _) => return Err(error),
                 (Err(error), _) => return Err(StorageError::Poisoned { cause: error.to_string() }),
             },
@@ -346,8 +346,8 @@ impl BlobReader {
             };
             let offset = if let Unfit::Bytes { offset } = &unfit { *offset } else { offset };
             match inner.handle(shared.registry, &shared.digest, &place.row, unfit)? {
-                Verdict::Damaged => return Err(self.damaged(offset)),
-                Verdict::LookAgain => self.look_again(offset)?,
+                Verdict::Damaged(_) => return Err(self.damaged(offset)),
+                Verdict::LookAgain(_) => self.look_again(offset)?,
             }
         }
         Err(self.damaged(offset))

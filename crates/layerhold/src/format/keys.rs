@@ -327,6 +327,15 @@ pub fn link_back(scope: Scope, digest: &Digest) -> Vec<u8> {
     key
 }
 
+/// Scope and digest in a link-back key.
+#[must_use]
+pub fn link_back_of(key: &[u8]) -> Option<(Scope, Digest)> {
+    let registry = RegistryId(u32::from_be_bytes(key.get(1..5)?.try_into().ok()?));
+    let (digest, at) = digest_at(key, 5)?;
+    let repository = RepositoryId(u64::from_be_bytes(key.get(at..)?.try_into().ok()?));
+    Some((Scope { registry, repository }, digest))
+}
+
 fn uploading(family: Family, id: &[u8; 16]) -> Vec<u8> {
     let mut key = key(family);
     key.extend_from_slice(id);

@@ -15,6 +15,8 @@ mod crash;
 mod files;
 mod manifest;
 mod rows;
+mod scrub;
+mod shaky;
 mod support;
 mod upload;
 mod window;

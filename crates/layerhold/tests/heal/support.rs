@@ -19,6 +19,8 @@ use layerhold_testkit::engine::{ManualClock, SeededEntropy};
 use layerhold_testkit::fs::{FailingFileSystem, SimFileSystem};
 use layerhold_testkit::operation::pool::noise;
 
+use super::shaky::Shaky;
+
 /// The one registry of a store has this id.
 pub(crate) const REGISTRY: RegistryId = RegistryId(1);
 
@@ -29,7 +31,7 @@ pub(crate) struct Rig {
     pub(crate) fs: SimFileSystem,
     pub(crate) failing: FailingFileSystem,
     pub(crate) table: MemTable,
-    pub(crate) metadata: Arc<dyn MetadataStore>,
+    pub(crate) metadata: Arc<Shaky>,
     pub(crate) engine: Engine,
     pub(crate) clock: ManualClock,
     entropy: Arc<SeededEntropy>,
@@ -75,9 +77,9 @@ impl Rig {
         let shared: Arc<dyn FileSystem> = Arc::new(failing.clone());
         let table = MemTable::new();
         let journaled = Journaled::create(Arc::clone(&shared), table.clone(), [1; 16], journaled()).unwrap();
-        let metadata: Arc<dyn MetadataStore> = Arc::new(journaled);
+        let metadata = Arc::new(Shaky::new(journaled));
         let blobs = Arc::new(LocalBlobStore::create(shared).unwrap());
-        let stores = Stores { metadata: Arc::clone(&metadata), blobs };
+        let stores = Stores { metadata: Arc::clone(&metadata) as _, blobs };
         let (clock, entropy) = (ManualClock::default(), Arc::new(SeededEntropy::new(1)));
         let components = components(&clock, &entropy);
         let engine = Engine::create_with(stores, options.clone(), components).unwrap();
@@ -115,9 +117,9 @@ impl Rig {
         let failing = FailingFileSystem::new(Arc::new(fs.clone()));
         let shared: Arc<dyn FileSystem> = Arc::new(failing.clone());
         let journaled = Journaled::open(Arc::clone(&shared), table.clone(), [1; 16], journaled()).unwrap();
-        let metadata: Arc<dyn MetadataStore> = Arc::new(journaled);
+        let metadata = Arc::new(Shaky::new(journaled));
         let blobs = Arc::new(LocalBlobStore::open(shared).unwrap());
-        let stores = Stores { metadata: Arc::clone(&metadata), blobs };
+        let stores = Stores { metadata: Arc::clone(&metadata) as _, blobs };
         let engine = Engine::open_with(stores, options.clone(), components(&clock, &entropy)).unwrap();
         Self { fs, failing, table, metadata, engine, clock, entropy, options }
     }
@@ -184,6 +186,7 @@ impl Rig {
         let incident = |event: Event| match event {
             Event::BlobQuarantined { damage, .. } => Some(format!("blob quarantined: {damage}")),
             Event::BlobRebuilt { .. } => Some("blob rebuilt".to_owned()),
+            Event::DamageFound { what } => Some(what),
             Event::Repository { event, .. } => match event {
                 RepositoryEvent::BlobHealed { .. } => Some("blob healed".to_owned()),
                 RepositoryEvent::ManifestQuarantined { .. } => Some("manifest quarantined".to_owned()),
