@@ -26,7 +26,7 @@ pub struct Done {
     pub requests: u64,
 }
 
-/// Runs scripts drawn from `seed` until there were `operations` operations.
+/// Runs the scripts of `seed`, one after the other, until there were `operations` operations.
 ///
 /// `run` runs one script from a fresh start and says how many requests there were, or what went wrong; a panic counts as
 /// going wrong.
@@ -34,39 +34,52 @@ pub struct Done {
 /// # Panics
 /// At the first script that goes wrong, with the shortest script found that still does, and with what to do about it.
 pub fn campaign<E: std::fmt::Display>(seed: u64, operations: u64, run: impl Fn(&Script) -> Result<u64, E>) -> Done {
+    let mut done = Done::default();
+    while done.operations < operations {
+        match one(seed, done.scripts, &run) {
+            Ok(more) => {
+                done.scripts += more.scripts;
+                done.operations += more.operations;
+                done.requests += more.requests;
+            }
+            Err(report) => panic!("{report}"),
+        }
+    }
+    done
+}
+
+/// Draws the script with this number and runs it; if it goes wrong, the shortest script found that still does is in the
+/// error, with what to do about it.
+pub fn one<E: std::fmt::Display>(
+    seed: u64,
+    number: u64,
+    run: impl Fn(&Script) -> Result<u64, E>,
+) -> Result<Done, String> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes[8..16].copy_from_slice(&number.to_le_bytes());
     let config = Config { failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    let strategy = scripts(OPERATIONS_MAX);
     let attempt = |script: &Script| -> Result<u64, String> {
         match catch_unwind(AssertUnwindSafe(|| run(script))) {
             Ok(result) => result.map_err(|error| error.to_string()),
             Err(panic) => Err(panic_text(&*panic)),
         }
     };
-    let mut done = Done::default();
-    while done.operations < operations {
-        let mut tree = strategy.new_tree(&mut runner).expect("scripts have no filters that could give up");
-        let script = tree.current();
-        match attempt(&script) {
-            Ok(requests) => {
-                done.scripts += 1;
-                done.operations += script.operations.len() as u64;
-                done.requests += requests;
-            }
-            Err(error) => {
-                let (script, error) = shrink(&mut tree, script, error, attempt);
-                panic!(
-                    "script {} of seed {seed} failed: {error}\nthe shortest script that fails, for a file in \
-                     tests/regressions/:\n{}\n",
-                    done.scripts,
-                    to_json(&script)
-                );
-            }
+    let strategy = scripts(OPERATIONS_MAX);
+    let mut tree = strategy.new_tree(&mut runner).expect("scripts have no filters that could give up");
+    let script = tree.current();
+    match attempt(&script) {
+        Ok(requests) => Ok(Done { scripts: 1, operations: script.operations.len() as u64, requests }),
+        Err(error) => {
+            let (script, error) = shrink(&mut tree, script, error, attempt);
+            let script = to_json(&script);
+            Err(format!(
+                "script {number} of seed {seed} failed: {error}\nthe shortest script that fails, for a file in \
+                 tests/regressions/:\n{script}\n"
+            ))
         }
     }
-    done
 }
 
 /// Runs every saved script below `directory`; how many there were.
@@ -121,7 +134,8 @@ fn shrink(
     (script, error)
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     format!("panic: {}", text.unwrap_or("without a text"))
 }

@@ -268,12 +268,17 @@ fn without_pull_times(
 pub fn random_scripts(seed: u64, count: u64, budget: Budget) -> Result<Cuts, Disagreement> {
     let mut done = Cuts::default();
     for number in 0..count {
-        let bytes = crate::operation::pool::noise(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9)), 400);
-        let script = Script::arbitrary_take_rest(Unstructured::new(&bytes)).expect("enough bytes");
-        done += cut_everywhere(&script, budget).map_err(|mut wrong| {
-            wrong.report = format!("script {number}: {}\n{}", wrong.report, crate::campaign::to_json(&script));
-            wrong
-        })?;
+        done += random_script(seed, number, budget)?;
     }
     Ok(done)
+}
+
+/// Cuts the power everywhere in the short random script with this number.
+pub fn random_script(seed: u64, number: u64, budget: Budget) -> Result<Cuts, Disagreement> {
+    let bytes = crate::operation::pool::noise(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9)), 400);
+    let script = Script::arbitrary_take_rest(Unstructured::new(&bytes)).expect("enough bytes");
+    cut_everywhere(&script, budget).map_err(|mut wrong| {
+        wrong.report = format!("script {number}: {}\n{}", wrong.report, crate::campaign::to_json(&script));
+        wrong
+    })
 }

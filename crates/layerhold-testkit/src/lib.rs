@@ -6,14 +6,18 @@
     reason = "only tests call this crate, and a panic is how it tells them"
 )]
 
+pub mod blob_lives;
 pub mod campaign;
 pub mod contract;
 pub mod crash;
 pub mod engine;
 pub mod file_table;
 pub mod fs;
+pub mod journal;
 pub mod model;
 pub mod operation;
 pub mod perform;
 pub mod runner;
+pub mod technique;
+pub mod techniques;
 pub mod witness;

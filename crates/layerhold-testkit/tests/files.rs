@@ -5,6 +5,5 @@ mod files {
     mod contract;
     mod crash;
     mod failing;
-    mod random;
     mod sim;
 }

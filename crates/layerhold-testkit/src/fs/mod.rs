@@ -6,4 +6,5 @@ mod rng;
 mod sim;
 
 pub use failing::{Call, FailingFileSystem, Failure, Fault, Repeat};
+pub(crate) use rng::mix;
 pub use sim::{CrashPolicy, CrashStates, SimFileSystem, is_crash};

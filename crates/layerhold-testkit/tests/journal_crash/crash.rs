@@ -7,7 +7,7 @@ use layerhold::store::mem::MemTable;
 use layerhold::store::{CommitError, MetadataStore, StorageError};
 use layerhold_testkit::fs::{CrashPolicy, SimFileSystem};
 
-use crate::workload::{Run, STORE_ID, Step, create, open, options, workloads};
+use layerhold_testkit::journal::{Run, STORE_ID, Step, create, open, options, workloads};
 
 /// States that are tried for each cut while working, and for each cut while recovering from one of those.
 const STATES: usize = 40;

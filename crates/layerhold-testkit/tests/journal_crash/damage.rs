@@ -7,7 +7,7 @@ use layerhold::store::{MetadataStore, StorageError};
 use layerhold_testkit::fs::{CrashPolicy, SimFileSystem, damage};
 
 use crate::crash::run_until;
-use crate::workload::{Run, Step, create, open, workloads};
+use layerhold_testkit::journal::{Run, Step, create, open, workloads};
 
 /// A store at rest, and what must be found in it.
 struct Rest {
@@ -192,8 +192,12 @@ fn deleting_everything_or_another_stores_files_is_noticed() {
 
     let fs = std::sync::Arc::new(rest.fs.kill());
     let id = *b"some other store";
-    let foreign =
-        layerhold::store::journaled::Journaled::open(fs, rest.table.crashed(), id, crate::workload::options());
+    let foreign = layerhold::store::journaled::Journaled::open(
+        fs,
+        rest.table.crashed(),
+        id,
+        layerhold_testkit::journal::options(),
+    );
     assert!(foreign.unwrap_err().to_string().contains("belongs to another store"));
 
     let twice = create(&rest.fs.kill(), &MemTable::new()).unwrap_err();

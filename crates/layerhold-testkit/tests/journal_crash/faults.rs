@@ -6,7 +6,7 @@ use layerhold::store::mem::MemTable;
 use layerhold::store::{CommitError, MetadataStore, StorageError};
 use layerhold_testkit::fs::{Call, CrashPolicy, FailingFileSystem, Failure, Fault, Repeat, SimFileSystem};
 
-use crate::workload::{Run, Step, create, open, rows, workloads};
+use layerhold_testkit::journal::{Run, Step, create, open, rows, workloads};
 
 const CALLS: [Call; 8] = [
     Call::CreateNew,

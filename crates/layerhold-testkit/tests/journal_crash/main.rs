@@ -14,5 +14,3 @@
 mod crash;
 mod damage;
 mod faults;
-mod random;
-mod workload;

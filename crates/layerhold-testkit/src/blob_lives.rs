@@ -1,11 +1,11 @@
-//! Goal: no mixture of uploads, resumptions and deletions loses what was acknowledged, over many power cuts of one
-//! store. Method: everything is drawn from one seed, which a failure prints and `generations` replays.
+//! Uploads, resumptions and deletions of blob files in any mixture, over many power cuts of one store: what was
+//! acknowledged is there. Everything is drawn from one seed.
 
 use std::sync::Arc;
 
+use crate::fs::{CrashPolicy, SimFileSystem, is_crash};
 use layerhold::store::local::{FOOTER_LEN, LocalBlobStore};
 use layerhold::store::{BlobStore, Location, StagedBlob, StorageError};
-use layerhold_testkit::fs::{CrashPolicy, SimFileSystem, is_crash};
 
 struct Rng(u64);
 
@@ -96,7 +96,11 @@ fn assert_found(fs: &SimFileSystem, known: &[Known]) {
     }
 }
 
-fn generations(seed: u64) -> u64 {
+/// Twelve lives of one store; how many states were opened.
+///
+/// # Panics
+/// Where something acknowledged is gone.
+pub fn generations(seed: u64) -> u64 {
     let mut rng = Rng(seed);
     let mut states = 0;
     let mut fs = SimFileSystem::new(seed);
@@ -122,13 +126,16 @@ fn generations(seed: u64) -> u64 {
     states
 }
 
-#[test]
-fn no_mixture_of_work_and_power_cuts_loses_what_was_acknowledged() {
-    let mut states = 0;
-    for seed in 0..60 {
-        let run = std::panic::catch_unwind(|| generations(seed));
-        states += run.unwrap_or_else(|_| panic!("replay with generations({seed})"));
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_mixture_of_work_and_power_cuts_loses_what_was_acknowledged() {
+        let mut states = 0;
+        for seed in 0..60 {
+            let run = std::panic::catch_unwind(|| super::generations(seed));
+            states += run.unwrap_or_else(|_| panic!("replay with generations({seed})"));
+        }
+        println!("states={states}");
+        assert!(states > 5000, "states={states}");
     }
-    println!("states={states}");
-    assert!(states > 5000, "states={states}");
 }

@@ -2,11 +2,12 @@
 
 use layerhold::store::mem::MemTable;
 use layerhold::store::{CommitError, MetadataStore};
-use layerhold_testkit::fs::{CrashPolicy, SimFileSystem};
 
-use crate::workload::{Run, Store, create, open};
+use super::{Run, Store, create, open};
+use crate::fs::{CrashPolicy, SimFileSystem};
 
-const LIVES: usize = 12;
+/// How often one store is opened.
+pub const LIVES: usize = 12;
 
 struct Numbers(u64);
 
@@ -45,7 +46,11 @@ fn cut(fs: &SimFileSystem, table: &MemTable, numbers: &mut Numbers) -> (SimFileS
     (fs, table.crashed_after(kept))
 }
 
-fn live(seed: u64) {
+/// Lives the lives that follow from `seed`.
+///
+/// # Panics
+/// Where something acknowledged is gone.
+pub fn live(seed: u64) {
     let mut numbers = Numbers(seed);
     let mut fs = SimFileSystem::new(seed);
     let mut table = MemTable::new();
@@ -72,14 +77,10 @@ fn live(seed: u64) {
     }
 }
 
-#[test]
-fn a_store_outlives_many_cuts() {
-    #[expect(clippy::disallowed_methods, reason = "how a run is told its seed and its length")]
-    let number = |name: &str, default| std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default);
-    let first: u64 = number("LAYERHOLD_SEED", 1);
-    let runs: u64 = number("LAYERHOLD_JOURNAL_RUNS", 400);
-    println!("LAYERHOLD_SEED={first} LAYERHOLD_JOURNAL_RUNS={runs}");
-    for seed in first..first + runs {
-        live(seed);
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_store_outlives_many_cuts() {
+        (1..=400).for_each(super::live);
     }
 }

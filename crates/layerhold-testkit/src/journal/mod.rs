@@ -1,4 +1,7 @@
-//! Workloads whose every state is known, and the check of what a reopened store holds.
+//! Workloads on a journaled store whose every state is known, the check of what a reopened store holds, and random lives
+//! of one store through many power cuts.
+
+pub mod lives;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -9,36 +12,48 @@ use layerhold::store::journaled::{Journaled, JournaledOptions};
 use layerhold::store::mem::MemTable;
 use layerhold::store::{Batch, CommitError, Direction, Durability, KeyRange, Member, MetadataStore, StorageError};
 
-pub(crate) type Store = Journaled<MemTable>;
-pub(crate) type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+/// The store under test.
+pub type Store = Journaled<MemTable>;
+/// All rows of a store.
+pub type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
-pub(crate) const STORE_ID: [u8; 16] = *b"crashed on paper";
+/// The id of every store here.
+pub const STORE_ID: [u8; 16] = *b"crashed on paper";
 
-pub(crate) fn options() -> JournaledOptions {
+/// The settings of every store here.
+pub fn options() -> JournaledOptions {
     // The smallest segments, so that a few groups fill one.
     JournaledOptions::default().with_segment_bytes(8 << 10).with_full_segments_max(1).with_guard_checks(false)
 }
 
-pub(crate) fn open(fs: &(impl FileSystem + Clone + 'static), table: &MemTable) -> Result<Store, StorageError> {
+/// Opens what is there.
+pub fn open(fs: &(impl FileSystem + Clone + 'static), table: &MemTable) -> Result<Store, StorageError> {
     Journaled::open(Arc::new(fs.clone()), table.clone(), STORE_ID, options())
 }
 
-pub(crate) fn create(fs: &(impl FileSystem + Clone + 'static), table: &MemTable) -> Result<Store, StorageError> {
+/// Makes a new store.
+pub fn create(fs: &(impl FileSystem + Clone + 'static), table: &MemTable) -> Result<Store, StorageError> {
     Journaled::create(Arc::new(fs.clone()), table.clone(), STORE_ID, options())
 }
 
 /// One step of a workload.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Step {
+pub enum Step {
     /// A synced group of so many members with values of so many bytes.
-    Group { members: u64, value_bytes: usize },
+    Group {
+        /// How many.
+        members: u64,
+        /// How long.
+        value_bytes: usize,
+    },
     /// A group that is not synced.
     Relaxed,
     /// [`MetadataStore::maintain`].
     Maintain,
 }
 
-pub(crate) fn workloads() -> Vec<(&'static str, Vec<Step>)> {
+/// The workloads, by name.
+pub fn workloads() -> Vec<(&'static str, Vec<Step>)> {
     let small = Step::Group { members: 1, value_bytes: 20 };
     let group = |members, value_bytes| Step::Group { members, value_bytes };
     vec![
@@ -56,23 +71,24 @@ pub(crate) fn workloads() -> Vec<(&'static str, Vec<Step>)> {
 
 /// What a run of a workload came to.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Run {
+pub struct Run {
     /// Rows after the group with this last sequence number; 0 is the empty store. Without relaxed rows.
-    pub(crate) states: BTreeMap<u64, Rows>,
+    pub states: BTreeMap<u64, Rows>,
     /// The last sequence number that was acknowledged.
-    pub(crate) acknowledged: u64,
+    pub acknowledged: u64,
     /// That of a group whose outcome is unknown.
-    pub(crate) unknown: Option<u64>,
+    pub unknown: Option<u64>,
     relaxed: u64,
 }
 
 impl Run {
-    pub(crate) fn new() -> Self {
+    /// Before anything was done.
+    pub fn new() -> Self {
         Self { states: BTreeMap::from([(0, Rows::new())]), ..Self::default() }
     }
 
     /// Goes on from a store that was found in the state after `recovered`.
-    pub(crate) fn resumed(&self, recovered: u64) -> Self {
+    pub fn resumed(&self, recovered: u64) -> Self {
         let rows = self.states[&recovered].clone();
         Self {
             states: BTreeMap::from([(recovered, rows)]),
@@ -83,7 +99,7 @@ impl Run {
     }
 
     /// Runs `steps` until one fails, and says with what. `generation` makes values differ from those of other runs.
-    pub(crate) fn drive(&mut self, store: &Store, steps: &[Step], generation: u8) -> Result<(), CommitError> {
+    pub fn drive(&mut self, store: &Store, steps: &[Step], generation: u8) -> Result<(), CommitError> {
         for step in steps {
             match *step {
                 Step::Group { members, value_bytes } => self.group(store, members, value_bytes, generation)?,
@@ -94,7 +110,8 @@ impl Run {
         Ok(())
     }
 
-    pub(crate) fn group(
+    /// Commits one synced group and notes what came of it.
+    pub fn group(
         &mut self,
         store: &Store,
         members: u64,
@@ -146,7 +163,7 @@ impl Run {
 
     /// Asserts that `store` is in one of the states that this run may leave, and answers its sequence number.
     #[track_caller]
-    pub(crate) fn check(&self, store: &Store, what: &str) -> u64 {
+    pub fn check(&self, store: &Store, what: &str) -> u64 {
         let recovered = store.recovered_sequence();
         assert!(
             recovered == self.acknowledged || (Some(recovered) == self.unknown && recovered > self.acknowledged),
@@ -167,7 +184,7 @@ impl Run {
 }
 
 /// All rows, the relaxed ones apart.
-pub(crate) fn rows(store: &Store) -> (Rows, Rows) {
+pub fn rows(store: &Store) -> (Rows, Rows) {
     let mut found = Rows::new();
     let all = KeyRange { start: Vec::new(), end: vec![0xff] };
     store

@@ -1,0 +1,49 @@
+//! The techniques there are. Each is a file; a new one is added to [`all`] and to the table of docs/testing.md.
+
+use crate::technique::Technique;
+
+mod blob_files;
+mod journal;
+mod model;
+mod scripts_cut;
+
+/// Every technique, in the order in which they are listed.
+pub fn all() -> &'static [&'static dyn Technique] {
+    &[
+        &model::Model,
+        #[cfg(feature = "rocksdb")]
+        &model::ModelOnRocks,
+        &scripts_cut::ScriptsCut,
+        &journal::Journal,
+        &blob_files::BlobFiles,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::technique::Budget;
+    use crate::technique::run::{Job, run};
+
+    #[test]
+    fn names_are_told_apart_and_fit_a_command_line() {
+        let mut names: Vec<_> = all().iter().map(|technique| technique.name()).collect();
+        names.iter().for_each(|name| assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{name}"));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all().len());
+    }
+
+    /// The gate runs a short look of each through the command; here it is one unit, twice, for purity.
+    #[test]
+    fn a_unit_is_a_pure_function_of_seed_and_number() {
+        for technique in all() {
+            let look = || run(*technique, &Job::new(3, Budget::Units(1))).unwrap();
+            let (one, other) = (look(), look());
+            assert_eq!(one.violations, 0, "{}: {:?}", technique.name(), one.found);
+            if technique.repeatable() {
+                assert_eq!((one.counts, one.states), (other.counts, other.states), "{}", technique.name());
+            }
+        }
+    }
+}
