@@ -1,22 +1,16 @@
 //! Cuts the power at every call that changes the medium, and compares what is left with the model.
 //!
-//! After a cut the store must open, hold everything that was acknowledged, hold the operation that was cut whole or not at
-//! all, and go on from there: the client that never saw an answer asks again under the same operation id and is told what
-//! it would have been told. What is exempt from durability may be lost: an upload session without bytes, and pull times.
-
-use std::collections::BTreeMap;
+//! After a cut the store must open, hold what [`Judge`] demands, and go on from there.
 
 use arbitrary::{Arbitrary as _, Unstructured};
 
 use layerhold::call::Call;
-use layerhold::error::Failure;
 
-use crate::engine::{TestEngine, memory_on};
+use crate::engine::memory_on;
 use crate::fs::SimFileSystem;
-use crate::model::{Answer, Model, RepositoryState};
+use crate::judge::Judge;
 use crate::operation::Script;
-use crate::operation::request::{RegistryRequest, RepositoryRequest, Request};
-use crate::perform::{perform, state};
+use crate::operation::request::{RegistryRequest, Request};
 use crate::runner::{Disagreement, Ended, Runner};
 
 /// How far a campaign goes at each cut.
@@ -106,28 +100,14 @@ fn run_until_cut(
 /// What was true when the power was cut.
 struct Scene {
     runner: Runner,
-    in_flight: Option<(Request, Call)>,
-    /// What may be found: everything acknowledged, without the operation that was cut and with it.
-    before: Model,
-    after: Option<(Model, Answer)>,
-    sequence: u64,
+    judge: Judge,
     cut: u64,
 }
 
-/// What can be seen of a store: repositories, and the durable length of each upload.
-type Seen = (BTreeMap<layerhold::name::RepositoryName, RepositoryState>, BTreeMap<u64, u64>);
-
 impl Scene {
     fn new(runner: Runner, in_flight: Option<(Request, Call)>, cut: u64) -> Self {
-        let before = runner.model.clone();
-        let now = runner.now();
-        let after = in_flight.as_ref().map(|(request, _)| {
-            let mut after = before.clone();
-            let answer = after.answer(request, now);
-            (after, answer)
-        });
-        let sequence = runner.acknowledged_sequence();
-        Self { runner, in_flight, before, after, sequence, cut }
+        let judge = Judge::new(&runner, in_flight);
+        Self { runner, judge, cut }
     }
 
     /// Opens what is left and compares it.
@@ -138,20 +118,9 @@ impl Scene {
             Ok(test) => test,
             Err(error) => return Err(self.wrong(number, &format!("does not open: {error:?}"), "opens")),
         };
-        let found = self.look(&test).map_err(|failure| self.wrong(number, &format!("{failure:?}"), "can be read"))?;
-        if test.engine().sequence() < self.sequence {
-            let sequence = format!("sequence {}", test.engine().sequence());
-            return Err(self.wrong(number, &sequence, &format!("at least {}", self.sequence)));
-        }
-        let is_before = self.agrees(&found, &self.before);
-        let is_after = self.after.as_ref().is_some_and(|(after, _)| self.agrees(&found, after));
-        if !is_before && !is_after {
-            let expected = seen(&self.before);
-            let after = self.after.as_ref().map(|(after, _)| seen(after));
-            return Err(self.wrong(number, &format!("{found:?}"), &format!("{expected:?}\n     or: {after:?}")));
-        }
-        self.ask_again(&test, number)?;
-        Ok(Cuts { states: 1, whole: u64::from(is_after), ..Cuts::default() })
+        let judged = self.judge.look(&test).and_then(|found| self.judge.ask_again(&test).map(|()| found));
+        let found = judged.map_err(|wrong| self.wrong(number, &wrong.found, &wrong.expected))?;
+        Ok(Cuts { states: 1, whole: u64::from(found.after && self.judge.in_flight().is_some()), ..Cuts::default() })
     }
 
     /// Cuts the recovery of `left` at each of its calls, and then opens what that leaves.
@@ -171,97 +140,13 @@ impl Scene {
         Ok(done)
     }
 
-    /// The client asks once more under the same operation id, and then everything must be as if it had asked once.
-    fn ask_again(&self, test: &TestEngine, number: usize) -> Result<(), Disagreement> {
-        let (Some((request, call)), Some((after, answer))) = (&self.in_flight, &self.after) else { return Ok(()) };
-        let Request::Repository(_, repository_request) = request else { return Ok(()) };
-        if call.operation_id.is_none() || !self.can_be_asked_again(repository_request, answer) {
-            return Ok(());
-        }
-        let registry = test.registry().with_limits(self.runner.registry_limits());
-        let mut handles = self.runner.handles();
-        match perform(&registry, &mut handles, request, call) {
-            Ok(again) if again == *answer => {}
-            again => return Err(self.wrong(number, &format!("{again:?} when asked again"), &format!("{answer:?}"))),
-        }
-        let found = self.look(test).map_err(|failure| self.wrong(number, &format!("{failure:?}"), "can be read"))?;
-        match self.agrees(&found, after) {
-            true => Ok(()),
-            false => Err(self.wrong(number, &format!("{found:?} when asked again"), &format!("{:?}", seen(after)))),
-        }
-    }
-
-    /// Whether a second call under the same operation id is told what the first one would have been. Reads and refusals have
-    /// no outcome to keep; a streamed body is gone with the process, and a session without bytes may be.
-    fn can_be_asked_again(&self, request: &RepositoryRequest, answer: &Answer) -> bool {
-        use RepositoryRequest as On;
-        let changes = match request {
-            On::Create { .. } | On::Delete { .. } | On::PutTagMutability { .. } | On::PutAttributes { .. } => true,
-            On::MountBlob { .. } | On::DeleteBlob { .. } | On::DeleteImage { .. } | On::Untag { .. } => true,
-            On::PutManifest(_) | On::PutBlob { .. } => true,
-            On::AppendPart { session, .. } | On::CancelUpload { session, .. } | On::CompleteUpload { session, .. } => {
-                self.before.open_uploads().get(session).is_some_and(|offset| *offset > 0)
-            }
-            _ => false,
-        };
-        changes && !matches!(answer, Answer::Refused(_))
-    }
-
-    /// Everything that can be seen, without pull times, which may be lost.
-    fn look(&self, test: &TestEngine) -> Result<Seen, Failure> {
-        let registry = test.registry().with_limits(self.runner.registry_limits());
-        let models = [Some(&self.before), self.after.as_ref().map(|(after, _)| after)];
-        let states: Vec<_> = models.into_iter().flatten().map(Model::state).collect();
-        let repositories = states.iter().flat_map(BTreeMap::values);
-        let known = repositories.flat_map(|repository| repository.blobs.keys().copied()).collect();
-        let mut uploads = BTreeMap::new();
-        let mut handles = self.runner.handles();
-        for number in self.runner.uploads_begun() {
-            let owner = models.into_iter().flatten().find_map(|model| model.upload_owner(number, self.runner.now()));
-            let Some((name, caller)) = owner else { continue };
-            let request = Request::Repository(name, RepositoryRequest::UploadStatus { session: number, caller });
-            if let Answer::Session { offset, .. } = perform(&registry, &mut handles, &request, &Call::anonymous())? {
-                uploads.insert(number, offset);
-            }
-        }
-        Ok((without_pull_times(state(&registry, &known)?), uploads))
-    }
-
-    fn agrees(&self, found: &Seen, model: &Model) -> bool {
-        let (repositories, uploads) = seen(model);
-        let alive = |number: &u64| model.upload_owner(*number, self.runner.now()).is_some();
-        let expected: BTreeMap<u64, u64> = uploads.into_iter().filter(|(number, _)| alive(number)).collect();
-        let as_expected = |(number, offset): (&u64, &u64)| match found.1.get(number) {
-            Some(found) => found == offset,
-            None => *offset == 0,
-        };
-        found.0 == repositories
-            && expected.iter().all(as_expected)
-            && found.1.keys().all(|number| expected.contains_key(number))
-    }
-
     fn wrong(&self, number: usize, found: &str, expected: &str) -> Disagreement {
-        let request = match &self.in_flight {
-            Some((request, _)) => request.clone(),
-            None => Request::Registry(RegistryRequest::Maintain),
-        };
-        let mut wrong = self.runner.disagreement(&request, found, expected);
+        let maintain = Request::Registry(RegistryRequest::Maintain);
+        let request = self.judge.in_flight().unwrap_or(&maintain);
+        let mut wrong = self.runner.disagreement(request, found, expected);
         wrong.report = format!("power cut at mutating call {}, state {number}: {}", self.cut, wrong.report);
         wrong
     }
-}
-
-fn seen(model: &Model) -> Seen {
-    (without_pull_times(model.state()), model.open_uploads())
-}
-
-fn without_pull_times(
-    mut states: BTreeMap<layerhold::name::RepositoryName, RepositoryState>,
-) -> BTreeMap<layerhold::name::RepositoryName, RepositoryState> {
-    for image in states.values_mut().flat_map(|repository| &mut repository.images) {
-        image.last_pull_ms = None;
-    }
-    states
 }
 
 /// Cuts the power everywhere in each of `count` short random scripts.

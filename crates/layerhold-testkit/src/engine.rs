@@ -4,8 +4,8 @@
 //! killed process would, cut the power in many ways, and open what is left. Two test engines with the same seed that are
 //! asked the same do the same.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use layerhold::call::Call;
 use layerhold::clock::{Clock, Components, Entropy};
@@ -30,6 +30,9 @@ use crate::operation::pool;
 
 /// The name of the registry that tests use.
 pub const REGISTRY: &str = "test";
+
+/// Where the randomness of engines begins that are opened on what another one left.
+const ENTROPY_OF_COPIES: u64 = 0x636f_7069_6573;
 
 const STORE_ID: StoreId = *b"layerhold tests!";
 
@@ -91,11 +94,17 @@ impl Entropy for SeededEntropy {
     }
 }
 
+/// A place for the table that an engine over memory works with at the moment.
+pub type SharedTable = Arc<Mutex<MemTable>>;
+
 /// What the engine stands on.
 enum Medium {
     Memory {
         fs: SimFileSystem,
-        table: MemTable,
+        /// What the engine is given: `fs`, or something that stands between the two.
+        files: Arc<dyn FileSystem>,
+        /// The table as it was opened last. Shared, so that whoever watches the file system finds it while an engine opens.
+        table: SharedTable,
     },
     #[cfg(feature = "rocksdb")]
     Directory(std::path::PathBuf),
@@ -107,6 +116,7 @@ pub struct TestEngine {
     medium: Medium,
     clock: ManualClock,
     entropy: Arc<SeededEntropy>,
+    segment_bytes: u64,
 }
 
 /// A new engine in memory, over the simulated file system and a table that loses what was not flushed. The registry
@@ -132,7 +142,8 @@ pub fn rocks(dir: &std::path::Path) -> TestEngine {
     let (clock, entropy) = (ManualClock::default(), Arc::new(SeededEntropy::new(2)));
     let engine =
         Engine::create_at(dir, options(), threaded(&clock, &entropy)).expect("an engine in an empty directory");
-    TestEngine { engine: Some(engine), medium: Medium::Directory(dir.to_owned()), clock, entropy }
+    let (medium, segment_bytes) = (Medium::Directory(dir.to_owned()), options().journal_segment_bytes);
+    TestEngine { engine: Some(engine), medium, clock, entropy, segment_bytes }
 }
 
 /// The settings of every test engine: both kinds of blobs, short terms, a journal that is changed often.
@@ -143,6 +154,11 @@ pub fn options() -> Options {
         .with_upload_idle_ms(Terms::TEST.upload_idle_ms)
         .with_journal_segment_bytes(256 << 10)
         .with_lock_wait_ms(2_000)
+}
+
+/// The table as it is now.
+pub fn current(table: &SharedTable) -> MemTable {
+    table.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// Without threads, so that the calls of a run come in one order.
@@ -158,10 +174,10 @@ fn threaded(clock: &ManualClock, entropy: &Arc<SeededEntropy>) -> Components {
     Components { spawner: Some(spawner), ..components(clock, entropy) }
 }
 
-fn journaled() -> JournaledOptions {
+fn journaled(segment_bytes: u64) -> JournaledOptions {
     // Waits are real even where time is not.
     JournaledOptions::default()
-        .with_segment_bytes(options().journal_segment_bytes)
+        .with_segment_bytes(segment_bytes)
         .with_lock_wait_ms(options().lock_wait_ms)
         .with_guard_checks(true)
         .with_unguarded(|key| !keys::is_guard(key))
@@ -170,13 +186,29 @@ fn journaled() -> JournaledOptions {
 impl TestEngine {
     /// A new engine over `fs`; fails where the file system does.
     pub fn try_memory(fs: SimFileSystem) -> Result<Self, OpenError> {
+        Self::try_memory_with(fs, options().journal_segment_bytes)
+    }
+
+    /// The same with journal segments of another length: short ones open fast and are changed often.
+    pub fn try_memory_with(fs: SimFileSystem, segment_bytes: u64) -> Result<Self, OpenError> {
+        let files = Arc::new(fs.clone());
+        Self::try_memory_through(fs, files, segment_bytes)
+    }
+
+    /// The same with `files` between the engine and `fs`.
+    pub fn try_memory_through(
+        fs: SimFileSystem,
+        files: Arc<dyn FileSystem>,
+        segment_bytes: u64,
+    ) -> Result<Self, OpenError> {
         let (clock, entropy) = (ManualClock::default(), Arc::new(SeededEntropy::new(1)));
         let table = MemTable::new();
-        let shared: Arc<dyn FileSystem> = Arc::new(fs.clone());
-        let metadata = Journaled::create(Arc::clone(&shared), table.clone(), STORE_ID, journaled())?;
-        let stores = Stores { metadata: Arc::new(metadata), blobs: Arc::new(LocalBlobStore::create(shared)?) };
+        let metadata = Journaled::create(Arc::clone(&files), table.clone(), STORE_ID, journaled(segment_bytes))?;
+        let stores =
+            Stores { metadata: Arc::new(metadata), blobs: Arc::new(LocalBlobStore::create(Arc::clone(&files))?) };
         let engine = Engine::create_with(stores, options(), components(&clock, &entropy))?;
-        Ok(Self { engine: Some(engine), medium: Medium::Memory { fs, table }, clock, entropy })
+        let table = Arc::new(Mutex::new(table));
+        Ok(Self { engine: Some(engine), medium: Medium::Memory { fs, files, table }, clock, entropy, segment_bytes })
     }
 
     /// The engine. Panics between a failed opening and the next.
@@ -213,6 +245,15 @@ impl TestEngine {
         }
     }
 
+    /// The table that the engine works with, where it is in memory.
+    pub fn table(&self) -> Option<&SharedTable> {
+        match &self.medium {
+            Medium::Memory { table, .. } => Some(table),
+            #[cfg(feature = "rocksdb")]
+            Medium::Directory(_) => None,
+        }
+    }
+
     /// Drops the engine as it stands and opens the store again: what the system's page cache held is still there, what
     /// the process held is not.
     pub fn kill(&mut self) -> Result<(), OpenError> {
@@ -225,7 +266,7 @@ impl TestEngine {
         self.engine().close()?;
         match &self.medium {
             // As RocksDB does when it is closed, and not when its process is killed.
-            Medium::Memory { table, .. } => table.flush().expect("memory"),
+            Medium::Memory { table, .. } => current(table).flush().expect("memory"),
             #[cfg(feature = "rocksdb")]
             Medium::Directory(_) => {}
         }
@@ -250,15 +291,21 @@ impl TestEngine {
     /// The same for a file system that a power cut left.
     pub fn on_what_is_left(&self, fs: SimFileSystem, kept: usize) -> Result<Self, OpenError> {
         let table = match &self.medium {
-            Medium::Memory { table, .. } => table.crashed_after(kept.min(table.unflushed())),
+            Medium::Memory { table, .. } => current(table).crashed_after(kept),
             #[cfg(feature = "rocksdb")]
             Medium::Directory(_) => panic!("only the simulated file system can lose its power"),
         };
-        let medium = Medium::Memory { fs, table };
-        let (clock, entropy) = (ManualClock::default(), Arc::clone(&self.entropy));
+        self.on(fs, Arc::new(Mutex::new(table)))
+    }
+
+    /// Another engine, opened on these files and this table, at the same time. What it draws at random is told apart from
+    /// what this one draws.
+    pub fn on(&self, fs: SimFileSystem, table: SharedTable) -> Result<Self, OpenError> {
+        let medium = Medium::Memory { files: Arc::new(fs.clone()), fs, table };
+        let (clock, entropy) = (ManualClock::default(), Arc::new(SeededEntropy::new(ENTROPY_OF_COPIES)));
         clock.wall_ms.store(self.clock.wall_ms(), Ordering::Relaxed);
         clock.monotonic_ms.store(self.clock.monotonic_ms(), Ordering::Relaxed);
-        let mut left = Self { engine: None, medium, clock, entropy };
+        let mut left = Self { engine: None, medium, clock, entropy, segment_bytes: self.segment_bytes };
         left.open()?;
         Ok(left)
     }
@@ -266,11 +313,15 @@ impl TestEngine {
     fn open(&mut self) -> Result<(), OpenError> {
         let components = components(&self.clock, &self.entropy);
         self.engine = Some(match &mut self.medium {
-            Medium::Memory { fs, table } => {
-                *table = table.crashed();
-                let shared: Arc<dyn FileSystem> = Arc::new(fs.clone());
-                let metadata = Journaled::open(Arc::clone(&shared), table.clone(), STORE_ID, journaled())?;
-                let stores = Stores { metadata: Arc::new(metadata), blobs: Arc::new(LocalBlobStore::open(shared)?) };
+            Medium::Memory { files, table, .. } => {
+                let table = {
+                    let mut shared = table.lock().unwrap_or_else(PoisonError::into_inner);
+                    *shared = shared.crashed();
+                    shared.clone()
+                };
+                let metadata = Journaled::open(Arc::clone(files), table, STORE_ID, journaled(self.segment_bytes))?;
+                let stores =
+                    Stores { metadata: Arc::new(metadata), blobs: Arc::new(LocalBlobStore::open(Arc::clone(files))?) };
                 Engine::open_with(stores, options(), components)?
             }
             #[cfg(feature = "rocksdb")]

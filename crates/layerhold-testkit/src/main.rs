@@ -61,6 +61,9 @@ struct Run {
     /// Writes the report here at the end.
     #[arg(long)]
     report: Option<PathBuf>,
+    /// Stops after the first unit that finds something.
+    #[arg(long)]
+    until_violation: bool,
     /// Where units may keep files while they run.
     #[arg(long)]
     scratch: Option<PathBuf>,
@@ -132,6 +135,7 @@ fn run_technique(technique: &'static dyn Technique, arguments: &Run) -> Result<i
         commit: arguments.commit.clone().unwrap_or_else(commit),
         command: without_files(&command),
         progress: true,
+        until_violation: arguments.until_violation,
     };
     let record = run(technique, &job).map_err(|error| format!("{}: {error}", technique.name()))?;
     if let Some(path) = &arguments.report {

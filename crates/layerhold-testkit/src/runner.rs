@@ -120,14 +120,34 @@ impl Runner {
         Ok(ended)
     }
 
-    fn request(&mut self, request: &Request) -> Result<Ended, Disagreement> {
+    /// The requests that an operation stands for now.
+    pub fn requests_of(&mut self, operation: &Operation) -> Vec<Request> {
+        operation.requests(&mut self.past)
+    }
+
+    /// The call that the next request is made with. A request to repeat is made with the call that it repeats.
+    pub fn next_call(&self) -> Call {
+        // In every script either the caller or the engine draws the operation ids.
+        match self.own_operation_ids {
+            false => Call::anonymous(),
+            true => Call::anonymous().with_operation_id(OperationId(u128::from(self.requests + 1).to_be_bytes())),
+        }
+    }
+
+    /// Makes one request of both sides.
+    pub fn request(&mut self, request: &Request) -> Result<Ended, Disagreement> {
+        let call = self.next_call();
+        self.request_by(request, call)
+    }
+
+    /// Makes a request that failed once more, as the same call.
+    pub fn ask_again(&mut self, request: &Request, call: &Call) -> Result<Ended, Disagreement> {
+        self.request_by(request, call.clone())
+    }
+
+    fn request_by(&mut self, request: &Request, call: Call) -> Result<Ended, Disagreement> {
         self.requests += 1;
         self.trace.push(format!("{request:?}"));
-        // In every script either the caller or the engine draws the operation ids.
-        let call = match self.own_operation_ids {
-            false => Call::anonymous(),
-            true => Call::anonymous().with_operation_id(OperationId(u128::from(self.requests).to_be_bytes())),
-        };
         let to_the_whole = match request {
             Request::Registry(RegistryRequest::Repeat) => return self.repeat(),
             Request::Registry(RegistryRequest::AdvanceClock { ms }) => {

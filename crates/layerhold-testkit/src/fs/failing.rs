@@ -1,9 +1,10 @@
 //! A file system that fails where a test wants it to.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::io;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use layerhold::store::fs::{Entry, File, FileSystem, OpenMode, Space};
@@ -92,8 +93,11 @@ impl Failure {
 pub enum Repeat {
     /// One call alone.
     Once,
-    /// That call and every later one of the kind.
+    /// That call and every later one of the fault's kind of call.
     Sticky,
+    /// That call and every later one of the same kind of call and of file, as a broken directory or a broken device of the
+    /// journal alone would be.
+    StickyKind,
 }
 
 /// What fails, and when.
@@ -107,6 +111,47 @@ pub struct Fault {
     pub failure: Failure,
     /// How often.
     pub repeat: Repeat,
+}
+
+/// Where a call is made: what it does, to which kind of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Site {
+    /// The kind of call.
+    pub call: Call,
+    /// The kind of file or directory.
+    pub class: &'static str,
+}
+
+impl Site {
+    fn of(call: Call, path: &Path) -> Self {
+        Self { call, class: class_of(path) }
+    }
+}
+
+impl std::fmt::Display for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {}", self.call, self.class)
+    }
+}
+
+/// The kind of file or directory that a path of a store stands for.
+#[must_use]
+pub fn class_of(path: &Path) -> &'static str {
+    let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
+    match parts.iter().map(AsRef::as_ref).collect::<Vec<&str>>()[..] {
+        [] => "root",
+        ["blobs"] => "directory of blobs",
+        ["blobs", _] => "shard of blobs",
+        ["blobs", _, _] => "blob",
+        ["journal"] => "journal",
+        ["journal", "mark"] => "journal mark",
+        ["journal", name] if name.starts_with("spare") => "journal spare",
+        ["journal", _] => "journal segment",
+        ["FORMAT"] => "format file",
+        ["LOCK"] => "lock file",
+        [_] => "file in the root",
+        _ => "file elsewhere",
+    }
 }
 
 /// Passes calls on to another file system, counts them, and lets chosen ones fail before they have any effect.
@@ -123,9 +168,19 @@ pub struct FailingFileSystem {
 struct Shared {
     counts: [u64; Call::ALL.len()],
     fault: Option<Fault>,
+    armed: bool,
     /// Calls of the fault's kind since it was armed, and how many of them failed.
     matching: u64,
     fired: u64,
+    sticks_to: Option<Site>,
+    /// Every place where a call was made, and how often one failed there.
+    sites: BTreeMap<Site, u64>,
+    /// Files whose sync failed, and those that were synced again nevertheless.
+    failed_syncs: BTreeSet<PathBuf>,
+    synced_again: BTreeSet<PathBuf>,
+    /// The names that open files have now.
+    open: BTreeMap<u64, PathBuf>,
+    opened: u64,
 }
 
 /// What becomes of a call that is let through.
@@ -149,12 +204,20 @@ impl FailingFileSystem {
     /// Sets the one fault there is and begins to count for it.
     pub fn arm(&self, fault: Fault) {
         let mut shared = self.shared();
-        (shared.fault, shared.matching, shared.fired) = (Some(fault), 0, 0);
+        shared.armed = true;
+        (shared.fault, shared.matching, shared.fired, shared.sticks_to) = (Some(fault), 0, 0, None);
     }
 
     /// Lets everything succeed again.
     pub fn disarm(&self) {
-        self.shared().fault = None;
+        self.shared().armed = false;
+    }
+
+    /// Whether as many calls were made since the fault was armed as it wants, whether or not that one could fail.
+    #[must_use]
+    pub fn reached(&self) -> bool {
+        let shared = self.shared();
+        shared.fault.is_some_and(|fault| shared.matching >= fault.nth)
     }
 
     /// How many calls failed since the fault was armed.
@@ -175,23 +238,79 @@ impl FailingFileSystem {
         self.shared().counts.iter().sum()
     }
 
+    /// Every place where a call was made so far, and how often one failed there.
+    #[must_use]
+    pub fn sites(&self) -> BTreeMap<Site, u64> {
+        self.shared().sites.clone()
+    }
+
+    /// Files that were synced after a sync of theirs had failed. Emptied by [`FailingFileSystem::forget_failed_syncs`].
+    #[must_use]
+    pub fn synced_again(&self) -> Vec<PathBuf> {
+        self.shared().synced_again.iter().cloned().collect()
+    }
+
+    /// A store that is opened again writes what it needs again and may sync it.
+    pub fn forget_failed_syncs(&self) {
+        self.shared().failed_syncs.clear();
+    }
+
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, call: Call) -> io::Result<Pass> {
+    fn begin(&self, call: Call, path: &Path) -> io::Result<Pass> {
         let mut shared = self.shared();
+        let site = Site::of(call, path);
+        shared.sites.entry(site).or_default();
+        let is_sync = call == Call::SyncData;
+        if is_sync && shared.failed_syncs.contains(path) {
+            shared.synced_again.insert(path.to_owned());
+        }
+        let pass = shared.begin(site);
+        if !matches!(pass, Ok(Pass::Whole)) {
+            *shared.sites.entry(site).or_default() += 1;
+            if is_sync && pass.is_err() {
+                shared.failed_syncs.insert(path.to_owned());
+            }
+        }
+        pass
+    }
+
+    fn wrap(&self, file: Box<dyn File>, path: &Path) -> Box<dyn File> {
+        let mut shared = self.shared();
+        shared.opened += 1;
+        let number = shared.opened;
+        shared.open.insert(number, path.to_owned());
+        Box::new(FailingFile { fs: self.clone(), inner: file, number })
+    }
+
+    /// Open files go by the name that they have now.
+    fn renamed(&self, from: &Path, to: &Path) {
+        for path in self.shared().open.values_mut().filter(|path| *path == from) {
+            *path = to.to_owned();
+        }
+    }
+}
+
+impl Shared {
+    fn begin(&mut self, site: Site) -> io::Result<Pass> {
+        let (shared, call) = (self, site.call);
         shared.counts[call as usize] += 1;
-        let Some(fault) = shared.fault.filter(|fault| fault.call.is_none_or(|kind| kind == call)) else {
+        let Some(fault) = shared.fault.filter(|fault| shared.armed && fault.call.is_none_or(|kind| kind == call))
+        else {
             return Ok(Pass::Whole);
         };
         shared.matching += 1;
-        let last = match (fault.repeat, fault.failure) {
-            (Repeat::Once, _) => fault.nth,
-            (Repeat::Sticky, Failure::Eintr) => fault.nth.saturating_add(INTERRUPTIONS - 1),
-            (Repeat::Sticky, _) => u64::MAX,
+        if shared.matching == fault.nth {
+            shared.sticks_to = Some(site);
+        }
+        let meant = match fault.repeat {
+            Repeat::Once => shared.matching == fault.nth,
+            Repeat::Sticky => shared.matching >= fault.nth,
+            Repeat::StickyKind => shared.sticks_to == Some(site),
         };
-        if !(fault.nth..=last).contains(&shared.matching) {
+        if !meant || (fault.failure == Failure::Eintr && shared.fired >= INTERRUPTIONS) {
             return Ok(Pass::Whole);
         }
         let pass = match fault.failure {
@@ -205,65 +324,61 @@ impl FailingFileSystem {
         shared.fired += 1;
         fault.failure.error().map_or(Ok(pass), Err)
     }
-
-    fn wrap(&self, file: Box<dyn File>) -> Box<dyn File> {
-        Box::new(FailingFile { fs: self.clone(), inner: file })
-    }
 }
 
 impl FileSystem for FailingFileSystem {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        self.begin(Call::CreateNew)?;
-        self.inner.create_new(path).map(|file| self.wrap(file))
+        self.begin(Call::CreateNew, path)?;
+        self.inner.create_new(path).map(|file| self.wrap(file, path))
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn File>> {
-        self.begin(Call::Open)?;
-        self.inner.open(path, mode).map(|file| self.wrap(file))
+        self.begin(Call::Open, path)?;
+        self.inner.open(path, mode).map(|file| self.wrap(file, path))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.begin(Call::RemoveFile)?;
+        self.begin(Call::RemoveFile, path)?;
         self.inner.remove_file(path)
     }
 
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.begin(Call::Rename)?;
-        self.inner.rename_noreplace(from, to)
+        self.begin(Call::Rename, from)?;
+        self.inner.rename_noreplace(from, to).inspect(|()| self.renamed(from, to))
     }
 
     fn rename_replace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.begin(Call::Rename)?;
-        self.inner.rename_replace(from, to)
+        self.begin(Call::Rename, from)?;
+        self.inner.rename_replace(from, to).inspect(|()| self.renamed(from, to))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.begin(Call::CreateDir)?;
+        self.begin(Call::CreateDir, path)?;
         self.inner.create_dir(path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.begin(Call::SyncDir)?;
+        self.begin(Call::SyncDir, path)?;
         self.inner.sync_dir(path)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        self.begin(Call::List)?;
+        self.begin(Call::List, path)?;
         self.inner.list(path)
     }
 
     fn file_len(&self, path: &Path) -> io::Result<u64> {
-        self.begin(Call::FileLen)?;
+        self.begin(Call::FileLen, path)?;
         self.inner.file_len(path)
     }
 
     fn space(&self) -> io::Result<Space> {
-        self.begin(Call::Space)?;
+        self.begin(Call::Space, Path::new(""))?;
         self.inner.space()
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn Debug + Send + Sync>> {
-        self.begin(Call::Lock)?;
+        self.begin(Call::Lock, path)?;
         self.inner.lock(path, holder)
     }
 
@@ -286,16 +401,30 @@ impl FileSystem for FailingFileSystem {
 struct FailingFile {
     fs: FailingFileSystem,
     inner: Box<dyn File>,
+    number: u64,
+}
+
+impl FailingFile {
+    fn begin(&self, call: Call) -> io::Result<Pass> {
+        let path = self.fs.shared().open.get(&self.number).cloned().unwrap_or_default();
+        self.fs.begin(call, &path)
+    }
+}
+
+impl Drop for FailingFile {
+    fn drop(&mut self) {
+        self.fs.shared().open.remove(&self.number);
+    }
 }
 
 impl File for FailingFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.fs.begin(Call::Read)?;
+        self.begin(Call::Read)?;
         self.inner.read_at(buf, offset)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        match self.fs.begin(Call::Write)? {
+        match self.begin(Call::Write)? {
             Pass::Whole => self.inner.write_at(buf, offset),
             Pass::Short => self.inner.write_at(&buf[..buf.len().div_ceil(2)], offset),
             Pass::Nothing => Ok(0),
@@ -303,27 +432,27 @@ impl File for FailingFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.fs.begin(Call::SetLen)?;
+        self.begin(Call::SetLen)?;
         self.inner.set_len(len)
     }
 
     fn len(&self) -> io::Result<u64> {
-        self.fs.begin(Call::Len)?;
+        self.begin(Call::Len)?;
         self.inner.len()
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.fs.begin(Call::SyncData)?;
+        self.begin(Call::SyncData)?;
         self.inner.sync_data()
     }
 
     fn start_writeback(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.fs.begin(Call::StartWriteback)?;
+        self.begin(Call::StartWriteback)?;
         self.inner.start_writeback(offset, len)
     }
 
     fn map(&self, offset: u64, len: usize) -> io::Result<Box<dyn Deref<Target = [u8]> + Send + Sync>> {
-        self.fs.begin(Call::Map)?;
+        self.begin(Call::Map)?;
         self.inner.map(offset, len)
     }
 }

@@ -5,6 +5,6 @@ mod failing;
 mod rng;
 mod sim;
 
-pub use failing::{Call, FailingFileSystem, Failure, Fault, Repeat};
-pub(crate) use rng::mix;
+pub use failing::{Call, FailingFileSystem, Failure, Fault, Repeat, Site, class_of};
+pub(crate) use rng::{Rng, mix};
 pub use sim::{CrashPolicy, CrashStates, SimFileSystem, is_crash};

@@ -29,7 +29,7 @@ pub trait Technique: Sync {
     /// How many units there are; `None` where they go on for as long as anybody asks.
     fn units(&self, seed: u64) -> Option<u64>;
 
-    /// So many units are a short look of some seconds, as a gate takes.
+    /// So many units are a short look of some seconds, as a gate takes; 0 where even one takes longer.
     fn units_brief(&self) -> u64;
 
     /// Runs one unit. It depends on nothing but seed and number, and may panic: that is a violation like any other.
@@ -85,6 +85,12 @@ impl Unit {
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("a directory for one unit");
         path
+    }
+
+    /// A directory that units share and that stays, for what is dear to make.
+    #[must_use]
+    pub fn kept(&self, name: &str) -> PathBuf {
+        self.scratch.join(format!("layerhold-testkit-{name}"))
     }
 
     fn scratch_path(&self) -> PathBuf {

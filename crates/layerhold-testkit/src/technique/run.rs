@@ -34,6 +34,8 @@ pub struct Job {
     pub command: String,
     /// Whether to tell how far it is.
     pub progress: bool,
+    /// Whether to stop after the first unit that finds something.
+    pub until_violation: bool,
 }
 
 impl Job {
@@ -48,6 +50,7 @@ impl Job {
             commit: String::new(),
             command: String::new(),
             progress: false,
+            until_violation: false,
         }
     }
 }
@@ -80,7 +83,8 @@ pub fn run(technique: &dyn Technique, job: &Job) -> io::Result<Record> {
     let units_max = units_max.min(last.unwrap_or(u64::MAX));
     let mut told = Told::new(job, technique.name());
     let mut saved_ms = 0;
-    while record.units < units_max && record.elapsed_ms < elapsed_max {
+    while record.units < units_max && record.elapsed_ms < elapsed_max && !(job.until_violation && record.violations > 0)
+    {
         let unit = Unit::new(job.seed, job.shard.unit(record.units), &job.scratch);
         let outcome = run_one(technique, &unit);
         if job.progress {

@@ -51,7 +51,11 @@ struct State {
     fail_sync: Option<u64>,
     capacity: u64,
     used: u64,
+    watcher: Option<Watcher>,
 }
+
+/// Called before each call that changes the medium, with the file system as it stands.
+type Watcher = Box<dyn FnMut(&SimFileSystem) + Send>;
 
 /// The error of every call once the file system is cut off.
 #[derive(Debug)]
@@ -98,6 +102,10 @@ impl SimFileSystem {
             Node::Directory(_) => 0,
         });
         let used = used.sum();
+        Self::found_with(tree, seed, used)
+    }
+
+    fn found_with(tree: Tree, seed: u64, used: u64) -> Self {
         let state = State {
             tree,
             seed,
@@ -110,6 +118,7 @@ impl SimFileSystem {
             fail_sync: None,
             capacity: u64::MAX,
             used,
+            watcher: None,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -119,7 +128,28 @@ impl SimFileSystem {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Calls `watcher` before each mutating call from now on, with the file system as it stands; `None` ends it.
+    pub fn watch(&self, watcher: Option<Watcher>) {
+        self.state().watcher = watcher;
+    }
+
+    /// A copy as it stands, pending changes included, that goes its own way. Cheap: bytes are shared until one side writes.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let state = self.state();
+        let copy = Self::found_with(state.tree.clone(), mix(state.seed ^ state.calls), state.used);
+        copy.state().capacity = state.capacity;
+        copy
+    }
+
     fn begin(&self, kind: Kind) -> io::Result<MutexGuard<'_, State>> {
+        if matches!(kind, Kind::Mutating) {
+            let watcher = self.state().watcher.take();
+            if let Some(mut watcher) = watcher {
+                watcher(self);
+                self.state().watcher = Some(watcher);
+            }
+        }
         let mut state = self.state();
         state.calls += 1;
         if matches!(kind, Kind::Mutating) {
@@ -187,6 +217,14 @@ impl SimFileSystem {
     pub fn fingerprint(&self) -> u64 {
         let state = self.state();
         crash::hash(&state.tree.nodes, ROOT, &mut vec![false; state.tree.nodes.len()])
+    }
+
+    /// The same for one directory; 0 where it is not.
+    #[must_use]
+    pub fn fingerprint_of(&self, path: &Path) -> u64 {
+        let state = self.state();
+        let mut named = vec![false; state.tree.nodes.len()];
+        state.tree.directory_at(path).map_or(0, |id| crash::hash(&state.tree.nodes, id, &mut named))
     }
 
     /// The file system as it is found after a power cut now. This one stays as it is.

@@ -1,0 +1,371 @@
+//! Every state that a power cut can leave of a whole engine over the simulated disk, and every state that a cut in the
+//! recovery of those can leave.
+//!
+//! A workload runs once. Before each call that changes the medium the disk is copied (a copy shares all bytes); the
+//! states that a cut at that call can leave are opened one after the other, and each opening is itself watched in the same
+//! way. A state is opened once: disk and table together have a hash. What a recovery led to is compared with the reference
+//! model once for each distinct result, because what an engine answers follows from its rows and its blob files.
+
+use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::{HashMap, HashSet};
+use std::hash::Hasher as _;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use layerhold::store::mem::MemTable;
+use layerhold::store::table::Table as _;
+use layerhold::store::{Direction, KeyRange};
+
+use crate::engine::{SharedTable, TestEngine, current};
+use crate::fs::{SimFileSystem, mix};
+use crate::judge::{Found, Judge, Wrong};
+use crate::operation::Operation;
+use crate::operation::request::Request;
+use crate::runner::{Disagreement, Ended, Runner};
+use crate::technique::Outcome;
+
+/// How much of what a cut can leave is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// States of one cut in the workload.
+    pub states: usize,
+    /// States of one cut in the recovery of one of these.
+    pub states_in_recovery: usize,
+    /// Of so many of the states of a cut recovery, the recovery of one is cut again, at each of its calls.
+    pub third_one_in: u64,
+}
+
+/// Journal segments of a store whose states are enumerated, in bytes: short, so that they open fast and are changed often.
+const SEGMENT_BYTES: u64 = 12 << 10;
+
+/// With more pending changes than this not every subset of them is opened, but prefixes, all but one, one alone, and so many
+/// random ones.
+const EXHAUSTIVE_PENDING: usize = 12;
+const RANDOM_STATES: usize = 64;
+
+/// States of a cut at the third depth.
+const STATES_AT_THIRD: usize = 6;
+
+/// A new engine on a disk that can be watched, with the model beside it.
+///
+/// # Panics
+/// When the store cannot be made.
+pub fn new_runner(seed: u64) -> Runner {
+    let test =
+        TestEngine::try_memory_with(SimFileSystem::new(seed), SEGMENT_BYTES).expect("an engine on an empty disk");
+    Runner::new(test, false)
+}
+
+/// Runs operations and explores what cuts can leave of those that are asked for.
+pub struct Explorer {
+    runner: Runner,
+    bounds: Bounds,
+    moments: Moments,
+    /// States that were opened in this workload, with what they were held to.
+    opened: HashSet<u64>,
+    outcome: Outcome,
+}
+
+/// The disk before one call, and what the table may hold if it is cut there.
+struct Moment {
+    fs: SimFileSystem,
+    tables: Vec<(MemTable, u64)>,
+}
+
+type Moments = Arc<Mutex<Vec<Moment>>>;
+
+/// What is known of the place that is explored.
+struct Scene<'a> {
+    judge: &'a Judge,
+    /// What recoveries led to and was compared, by a hash of rows and blob files.
+    compared: HashMap<u64, Result<Found, Arc<Wrong>>>,
+    salt: u64,
+}
+
+/// What a state must show: which of the two, and up to which sequence.
+#[derive(Clone, Copy)]
+struct Demand {
+    found: Found,
+    sequence: u64,
+}
+
+impl Moment {
+    fn now(fs: &SimFileSystem, table: &MemTable) -> Self {
+        let writes = table.unflushed();
+        let mut tables: Vec<(MemTable, u64)> = Vec::with_capacity(3);
+        // The table lost everything, nothing, or some of what was not flushed.
+        for kept in [0, writes, writes / 2] {
+            let table = table.crashed_after(kept);
+            let hash = hash_of(&table);
+            if tables.iter().all(|(_, other)| *other != hash) {
+                tables.push((table, hash));
+            }
+        }
+        Self { fs: fs.copy(), tables }
+    }
+}
+
+fn watch(fs: &SimFileSystem, table: &SharedTable, moments: &Moments) {
+    let (table, moments) = (Arc::clone(table), Arc::clone(moments));
+    fs.watch(Some(Box::new(move |fs| {
+        let moment = Moment::now(fs, &current(&table));
+        moments.lock().unwrap_or_else(PoisonError::into_inner).push(moment);
+    })));
+}
+
+fn take(moments: &Moments) -> Vec<Moment> {
+    std::mem::take(&mut *moments.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn hash_of(table: &MemTable) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let all = KeyRange { start: Vec::new(), end: vec![0xff; 64] };
+    let view = table.view().expect("memory");
+    view.scan(&all, Direction::Forward, &mut |key, value| {
+        hasher.write_usize(key.len());
+        hasher.write(key);
+        hasher.write_usize(value.len());
+        hasher.write(value);
+        ControlFlow::Continue(())
+    })
+    .expect("memory");
+    hasher.write_u64(table.applied_sequence().expect("memory"));
+    hasher.finish()
+}
+
+impl Explorer {
+    /// A new store.
+    pub fn new(seed: u64, bounds: Bounds) -> Self {
+        let (runner, moments) = (new_runner(seed), Moments::default());
+        Self { runner, bounds, moments, opened: HashSet::new(), outcome: Outcome::default() }
+    }
+
+    /// What was done, and what was found.
+    pub fn into_outcome(mut self) -> Outcome {
+        self.outcome.states.sort_unstable();
+        self.outcome.states.dedup();
+        self.outcome
+    }
+
+    /// Runs operations without a cut.
+    pub fn run(&mut self, operations: &[Operation]) -> Result<(), Disagreement> {
+        for operation in operations {
+            if let Some(Ended::Failed { request, failure, .. }) = self.runner.step(operation)?.pop() {
+                return Err(self.runner.disagreement(&request, &format!("{failure:?}"), "no failure"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs operations, and opens what cuts at each of their calls and behind the last can leave.
+    pub fn run_and_cut(&mut self, operations: &[Operation]) -> Result<(), Disagreement> {
+        let (Some(fs), Some(table)) = (self.runner.test.fs().cloned(), self.runner.test.table().cloned()) else {
+            return Ok(());
+        };
+        let mut last = None;
+        for operation in operations {
+            for request in self.runner.requests_of(operation) {
+                let call = self.runner.next_call();
+                // A request to repeat changes nothing, so nothing of it may be seen.
+                let in_flight = matches!(request, Request::Repository(..)).then(|| (request.clone(), call));
+                let mut judge = Judge::new(&self.runner, in_flight);
+                watch(&fs, &table, &self.moments);
+                let ended = self.runner.request(&request);
+                fs.watch(None);
+                if let Ended::Failed { failure, .. } = ended? {
+                    return Err(self.runner.disagreement(&request, &format!("{failure:?}"), "no failure"));
+                }
+                // An upload that was begun in this very request has got its id only now.
+                judge.learn(&self.runner);
+                self.explore_all(&judge, &request);
+                last = Some(request);
+            }
+        }
+        let Some(request) = last else { return Ok(()) };
+        let judge = Judge::new(&self.runner, None);
+        let moment = Moment::now(&fs, &current(&table));
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner).push(moment);
+        self.explore_all(&judge, &request);
+        Ok(())
+    }
+
+    fn explore_all(&mut self, judge: &Judge, request: &Request) {
+        let moments = take(&self.moments);
+        let salt = mix(self.outcome.counts.get("cuts").copied().unwrap_or(0) + 1);
+        let mut scene = Scene { judge, compared: HashMap::new(), salt };
+        let demand = Demand { found: Found::EITHER, sequence: judge.sequence() };
+        for (number, moment) in moments.iter().enumerate() {
+            self.outcome.count("cuts", 1);
+            if let Err(wrong) = self.explore(&mut scene, moment, demand, 1) {
+                let (found, expected) = (&wrong.found, &wrong.expected);
+                let mut report = self.runner.disagreement(request, found, expected).report;
+                report = format!("power cut before mutating call {} of the last request: {report}", number + 1);
+                self.outcome.violation(report);
+                // One violation for each request: the next cuts mostly find the same.
+                return;
+            }
+        }
+    }
+
+    /// Opens the states that a cut at `moment` can leave.
+    fn explore(&mut self, scene: &mut Scene<'_>, moment: &Moment, demand: Demand, depth: u8) -> Result<(), Wrong> {
+        let limit = match depth {
+            1 => self.bounds.states,
+            2 => self.bounds.states_in_recovery,
+            _ => STATES_AT_THIRD,
+        };
+        let demanded = mix(u64::from(demand.found.before) | u64::from(demand.found.after) << 1 | demand.sequence << 2);
+        let mut left = moment.fs.crash_states(limit);
+        if left.pending() > EXHAUSTIVE_PENDING {
+            left = moment.fs.crash_states(limit.min(4 * left.pending() + RANDOM_STATES));
+        }
+        for (number, fs) in left.enumerate() {
+            let disk = fs.fingerprint();
+            // What the disk keeps of everything or of nothing meets every table, other mixtures one table each.
+            let tables = match number {
+                0 | 1 => &moment.tables[..],
+                _ => std::slice::from_ref(&moment.tables[number % moment.tables.len()]),
+            };
+            for (table, rows) in tables {
+                let state = mix(disk ^ rows);
+                self.outcome.states.push(state);
+                if self.opened.insert(state ^ scene.salt ^ demanded) {
+                    self.open(scene, fs.copy(), table, demand, depth, state).map_err(|mut wrong| {
+                        wrong.found = format!("depth {depth}, state {number}: {}", wrong.found);
+                        wrong
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens one state, compares it, and explores the cuts in its recovery.
+    fn open(
+        &mut self,
+        scene: &mut Scene<'_>,
+        fs: SimFileSystem,
+        table: &MemTable,
+        demand: Demand,
+        depth: u8,
+        state: u64,
+    ) -> Result<(), Wrong> {
+        self.outcome.count(
+            ["states opened", "states of cut recoveries", "states of twice cut recoveries"][depth as usize - 1],
+            1,
+        );
+        let deeper = match depth {
+            1 => true,
+            2 => state.is_multiple_of(self.bounds.third_one_in),
+            _ => false,
+        };
+        let shared: SharedTable = Arc::new(Mutex::new(table.crashed()));
+        let moments = Moments::default();
+        if deeper {
+            watch(&fs, &shared, &moments);
+        }
+        let opened = self.runner.test.on(fs.clone(), Arc::clone(&shared));
+        fs.watch(None);
+        let test =
+            opened.map_err(|error| Wrong { found: format!("does not open: {error:?}"), expected: "opens".into() })?;
+        let table = current(&shared);
+        let sequence = test.engine().sequence();
+        if sequence < demand.sequence {
+            return Err(Wrong {
+                found: format!("sequence {sequence}"),
+                expected: format!("at least {}", demand.sequence),
+            });
+        }
+        if deeper {
+            // Once it is open, it may be looked at: then a cut takes nothing of it.
+            let shown = Moment::now(&fs, &table);
+            let found = self.compare(scene, test, &fs, &table)?;
+            if !demand.found.admits(found) {
+                return Err(shown_before(found));
+            }
+            for moment in &take(&moments) {
+                self.explore(scene, moment, demand, depth + 1)?;
+            }
+            self.explore(scene, &shown, Demand { found, sequence }, depth + 1)
+        } else {
+            let found = self.compare(scene, test, &fs, &table)?;
+            if demand.found.admits(found) { Ok(()) } else { Err(shown_before(found)) }
+        }
+    }
+
+    /// What an opened store shows. Ends it.
+    fn compare(
+        &mut self,
+        scene: &mut Scene<'_>,
+        test: TestEngine,
+        fs: &SimFileSystem,
+        table: &MemTable,
+    ) -> Result<Found, Wrong> {
+        let key = mix(hash_of(table) ^ fs.fingerprint_of(Path::new("blobs")));
+        let result = match scene.compared.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                self.outcome.count("results compared with the model", 1);
+                let judged = scene.judge.look(&test).and_then(|found| scene.judge.ask_again(&test).map(|()| found));
+                unknown.insert(judged.map_err(Arc::new))
+            }
+        };
+        match result {
+            Ok(found) => Ok(*found),
+            Err(wrong) => Err(Wrong { found: wrong.found.clone(), expected: wrong.expected.clone() }),
+        }
+    }
+}
+
+fn shown_before(found: Found) -> Wrong {
+    Wrong { found: format!("{found:?}"), expected: "what the opening before the cut showed".to_owned() }
+}
+
+/// The operations that all short workloads are made of.
+pub fn letters() -> Vec<(&'static str, Vec<Operation>)> {
+    use crate::operation::{Declared, ExpectedDigest, Image, Position, Share, StreamEnd, Through};
+    let blob = |content| Operation::PutBlob { repository: 0, content, expected: ExpectedDigest::Right };
+    let begin = |content| Operation::BeginUpload { repository: 0, content, sha512: false, caller: 0 };
+    let part = |share| Operation::AppendPart {
+        upload: 0,
+        through: Through::Own,
+        at: Position::Next,
+        share,
+        declared: Declared::Right,
+    };
+    let push = |document| Operation::PushImage { repository: 0, document, tag: Some(0) };
+    let complete = Operation::CompleteUpload {
+        upload: 0,
+        through: Through::Own,
+        expected: ExpectedDigest::Right,
+        minimum: false,
+        refuse_empty: false,
+    };
+    let stream = Operation::StreamUpload {
+        upload: 0,
+        through: Through::Own,
+        at: None,
+        share: Share::Rest,
+        end: StreamEnd::Complete,
+    };
+    vec![
+        ("put a small blob", vec![blob(3)]),
+        ("put a large blob", vec![blob(6)]),
+        ("begin an upload and append a part", vec![begin(6), part(Share::Half)]),
+        ("append the rest", vec![part(Share::Rest)]),
+        ("stream a blob", vec![begin(5), stream]),
+        ("complete the upload", vec![complete]),
+        ("cancel the upload", vec![Operation::CancelUpload { upload: 0, through: Through::Own }]),
+        ("push an image", vec![push(0)]),
+        ("push another image under the same tag", vec![push(1)]),
+        ("untag", vec![Operation::Untag { repository: 0, tag: 0 }]),
+        ("delete the image", vec![Operation::DeleteImage { repository: 0, image: Image::Tag(0) }]),
+        ("delete the large blob", vec![Operation::DeleteBlob { repository: 0, blob: 6 }]),
+        ("make a repository", vec![Operation::CreateRepository { repository: 1, mutability: 1, sparse: false }]),
+        ("delete the repository", vec![Operation::DeleteRepository { repository: 0, force: true }]),
+        ("maintain", vec![Operation::Maintain]),
+        ("be killed and resume", vec![Operation::Reopen { close: false }]),
+        ("repeat the last change", vec![Operation::Repeat]),
+    ]
+}

@@ -1,0 +1,308 @@
+//! One failing call in a workload over the whole engine, or in the recovery of what a workload left.
+//!
+//! What must hold then:
+//! - A request that meets the failure succeeds as if nothing had happened, or fails as storage fails: with a kind that fits
+//!   the failure, never with an answer about the registry, never with damage that nobody did.
+//! - Certainly failed means absent: the client asks again, and is served or told that the store takes no more writes. An
+//!   unknown outcome is the last change that is acknowledged before the store is opened again.
+//! - Reads show what was acknowledged, all along.
+//! - A file whose sync failed is not synced again.
+//! - Opened again, in whatever way the machine ended, everything acknowledged is there; a request of unknown outcome is
+//!   there whole or not at all, and asking again under its operation id gives the answer that it would have had.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use layerhold::call::Call;
+use layerhold::error::{ErrorKind, Failure as EngineFailure};
+
+use crate::engine::{TestEngine, current};
+use crate::fs::{CrashPolicy, FailingFileSystem, Failure, Fault, SimFileSystem, Site};
+use crate::judge::{Found, Judge};
+use crate::model::{Answer, Refusal};
+use crate::operation::Operation;
+use crate::operation::request::{RegistryRequest, RepositoryRequest, Request};
+use crate::perform::perform;
+use crate::runner::{Ended, Runner};
+
+/// Short segments, so that the calls of changing them are made.
+const SEGMENT_BYTES: u64 = 16 << 10;
+
+/// No run makes nearly as many calls: one that does spins.
+const CALLS_MAX: u64 = 200_000;
+
+/// What one run with one fault came to.
+#[derive(Debug, Default)]
+pub struct Ran {
+    /// Whether there were as many calls as the fault waits for.
+    pub reached: bool,
+    /// Whether a call failed.
+    pub fired: bool,
+    /// Where calls were made, and how often one failed there.
+    pub sites: BTreeMap<Site, u64>,
+    /// Requests that failed, by outcome.
+    pub failed: u64,
+    /// Requests whose outcome was unknown.
+    pub unknown: u64,
+    /// What is wrong.
+    pub violations: Vec<String>,
+}
+
+/// When the fault is met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// While the workload runs.
+    Work,
+    /// While what it left is opened after a kill.
+    Recovery,
+}
+
+struct Scene {
+    what: String,
+    sim: SimFileSystem,
+    failing: FailingFileSystem,
+    runner: Runner,
+    fault: Fault,
+    ran: Ran,
+    /// The request whose outcome is unknown.
+    unknown: Option<(Request, Call)>,
+    /// Uploads of which it is not said what a failure leaves of them in this process.
+    in_doubt: Vec<u64>,
+    /// Uploads that a failed sync ended; where even their end could not be committed they are there again.
+    lost: Vec<u64>,
+}
+
+/// Runs `operations` with one fault.
+///
+/// # Panics
+/// When the store cannot be made.
+pub fn run(name: &str, operations: &[Operation], fault: Fault, phase: Phase) -> Ran {
+    let sim = SimFileSystem::new(fault.nth);
+    let failing = FailingFileSystem::new(Arc::new(sim.clone()));
+    let test = TestEngine::try_memory_through(sim.clone(), Arc::new(failing.clone()), SEGMENT_BYTES)
+        .expect("an engine on an empty disk");
+    let runner = Runner::new(test, false);
+    let what = format!("{name}, {phase:?}, {fault:?}");
+    let mut scene = Scene {
+        what,
+        sim,
+        failing,
+        runner,
+        fault,
+        ran: Ran::default(),
+        unknown: None,
+        in_doubt: Vec::new(),
+        lost: Vec::new(),
+    };
+    if phase == Phase::Work {
+        scene.failing.arm(fault);
+    }
+    let went = scene.work(operations);
+    let went = went.and_then(|()| if phase == Phase::Recovery { scene.recover() } else { Ok(()) });
+    if let Err(wrong) = went.and_then(|()| scene.judge_all()) {
+        let text = format!("{}: {wrong}", scene.what);
+        scene.ran.violations.push(text);
+    }
+    for path in scene.failing.synced_again() {
+        let text = format!("{}: a file was synced after a failed sync path={}", scene.what, path.display());
+        scene.ran.violations.push(text);
+    }
+    scene.ran.sites = scene.failing.sites();
+    scene.ran.reached = scene.failing.reached();
+    scene.ran.fired = scene.failing.fired() > 0;
+    scene.ran
+}
+
+impl Scene {
+    /// Runs the workload to its end or to where no engine is open any more.
+    fn work(&mut self, operations: &[Operation]) -> Result<(), String> {
+        for operation in operations {
+            for request in self.runner.requests_of(operation) {
+                if session_of(&request).is_some_and(|session| self.in_doubt.contains(&session)) {
+                    continue;
+                }
+                if matches!(request, Request::Registry(RegistryRequest::Reopen { .. })) {
+                    // What was in doubt is decided by opening; that is judged at the end, so the workload stops before it.
+                    if self.unknown.is_some() {
+                        return Ok(());
+                    }
+                    self.failing.forget_failed_syncs();
+                }
+                self.ask(&request)?;
+                if self.runner.test.opened().is_none() {
+                    return Ok(());
+                }
+                if self.failing.all_calls() > CALLS_MAX {
+                    return Err("goes on calling".to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, request: &Request) -> Result<(), String> {
+        let sequence = self.runner.test.engine().sequence();
+        match self.runner.request(request) {
+            Err(wrong) => Err(wrong.to_string()),
+            Ok(Ended::Agreed(_)) if self.unknown.is_some() && self.runner.test.engine().sequence() != sequence => {
+                Err(format!("a change was acknowledged after an outcome that is unknown: {request:?}"))
+            }
+            Ok(Ended::Agreed(_)) => Ok(()),
+            Ok(Ended::Failed { request, call, failure }) => self.failed(request, call, &failure),
+        }
+    }
+
+    fn failed(&mut self, request: Request, call: Call, failure: &EngineFailure) -> Result<(), String> {
+        self.ran.failed += 1;
+        let kind = failure.kind();
+        if !fits(kind, self.fault.failure) {
+            return Err(format!("{kind:?} is no answer to this failure: {failure:?} of {request:?}"));
+        }
+        if self.failing.fired() == 0 {
+            return Err(format!("failed without a failing call: {failure:?} of {request:?}"));
+        }
+        if matches!(failure, EngineFailure::OutcomeUnknown { .. }) {
+            self.ran.unknown += 1;
+            if self.unknown.is_some() {
+                return Err("a second outcome is unknown before the store was opened again".to_owned());
+            }
+            self.in_doubt.extend(session_of(&request));
+            self.unknown = Some((request, call));
+            return Ok(());
+        }
+        if self.runner.test.opened().is_none() {
+            return Ok(());
+        }
+        // Certainly absent: the client asks again. A session may have lost the bytes that it had not acknowledged, and its
+        // place in this process; whoever streams begins again from what is durable.
+        let session = session_of(&request);
+        if let (Some(session), true) = (session, is_body_that_commits_twice(&request)) {
+            self.in_doubt.push(session);
+            return Ok(());
+        }
+        if let Some(session) = session
+            && self.session_is_gone(session)?
+        {
+            // A failed sync costs the session, as the file behind it may have lost anything.
+            let sync = matches!(failure, EngineFailure::Storage(error) if error.is_failed_sync());
+            self.runner.model.forget_upload(session);
+            self.lost.push(session);
+            self.in_doubt.push(session);
+            return if sync { Ok(()) } else { Err(format!("a session went without a failed sync: {failure:?}")) };
+        }
+        match self.runner.ask_again(&request, &call) {
+            Ok(Ended::Failed { failure: EngineFailure::OutcomeUnknown { .. }, .. }) if self.unknown.is_none() => {
+                self.ran.unknown += 1;
+                self.in_doubt.extend(session);
+                self.unknown = Some((request, call));
+                Ok(())
+            }
+            Ok(Ended::Failed { failure, .. }) if !fits(failure.kind(), self.fault.failure) => {
+                Err(format!("{:?} is no answer to this failure: {failure:?} of {request:?}", failure.kind()))
+            }
+            Ok(Ended::Failed { .. }) => {
+                self.in_doubt.extend(session);
+                Ok(())
+            }
+            Ok(Ended::Agreed(_)) => Ok(()),
+            Err(wrong) => Err(format!("asked again after {failure:?}: {wrong}")),
+        }
+    }
+
+    /// Whether the engine knows nothing of an upload that the model knows.
+    fn session_is_gone(&self, session: u64) -> Result<bool, String> {
+        let Some((name, caller)) = self.runner.model.upload_owner(session, self.runner.now()) else { return Ok(false) };
+        let request = Request::Repository(name, RepositoryRequest::UploadStatus { session, caller });
+        match perform(&self.runner.registry(), &mut self.runner.handles(), &request, &Call::anonymous()) {
+            Ok(answer) => Ok(answer == Answer::Refused(Refusal::UploadNotFound)),
+            Err(failure) if fits(failure.kind(), self.fault.failure) => Ok(false),
+            Err(failure) => Err(format!("status of an upload after a failure: {failure:?}")),
+        }
+    }
+
+    /// Opens what the workload left with the fault in the way, until it opens.
+    fn recover(&mut self) -> Result<(), String> {
+        self.failing.forget_failed_syncs();
+        self.failing.arm(self.fault);
+        // Wherever the fault hits, the next opening finds what this one left.
+        let opened = self.runner.test.kill();
+        self.failing.disarm();
+        self.failing.forget_failed_syncs();
+        match opened {
+            Err(error) if !fits(error.kind(), self.fault.failure) => {
+                return Err(format!("{:?} is no answer to this failure: {error:?} of opening", error.kind()));
+            }
+            Err(_) if self.failing.fired() == 0 => return Err("does not open, without a failing call".to_owned()),
+            Err(_) => self.runner.test.kill().map_err(|error| format!("does not open again: {error:?}"))?,
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    /// Looks at the engine as it stands, and at what every way of ending leaves.
+    fn judge_all(&mut self) -> Result<(), String> {
+        self.failing.disarm();
+        let kinds = |wrong: crate::judge::Wrong| format!("found {}\nexpected {}", wrong.found, wrong.expected);
+        if self.runner.test.opened().is_some() {
+            let mut judge = Judge::new(&self.runner, None);
+            judge.leave_out(&self.lost);
+            judge.look(&self.runner.test).map_err(|wrong| format!("as it stands: {}", kinds(wrong)))?;
+        }
+        let demanded = match self.unknown {
+            Some(_) => Found::EITHER,
+            None => Found { before: true, after: false },
+        };
+        let mut judge = Judge::new(&self.runner, self.unknown.clone());
+        judge.leave_out(&self.lost);
+        let Some(table) = self.runner.test.table().map(current) else { return Ok(()) };
+        let ends = [
+            ("killed", self.sim.kill()),
+            ("cut, all kept", self.sim.crash(CrashPolicy::KeepAll)),
+            ("cut, nothing kept", self.sim.crash(CrashPolicy::DropUnsynced)),
+            ("cut, some kept", self.sim.crash(CrashPolicy::Random(self.fault.nth))),
+        ];
+        for (number, (end, fs)) in ends.into_iter().enumerate() {
+            let table = table.crashed_after([0, usize::MAX][number % 2]);
+            let test = self.runner.test.on(fs, Arc::new(Mutex::new(table)));
+            let test = test.map_err(|error| format!("{end}: does not open: {error:?}"))?;
+            let found = judge.look(&test).map_err(|wrong| format!("{end}: {}", kinds(wrong)))?;
+            if !demanded.admits(found) {
+                return Err(format!("{end}: a change that certainly failed is there"));
+            }
+            judge.ask_again(&test).map_err(|wrong| format!("{end}: {}", kinds(wrong)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether an error of this kind may follow from this failure of a call.
+fn fits(kind: ErrorKind, failure: Failure) -> bool {
+    match kind {
+        ErrorKind::NoSpace => failure == Failure::Enospc,
+        ErrorKind::Internal => failure != Failure::Enospc,
+        // After an outcome that is unknown, or after three failed syncs, or on a medium that is read-only.
+        ErrorKind::Indeterminate | ErrorKind::ReadOnly => true,
+        _ => false,
+    }
+}
+
+fn session_of(request: &Request) -> Option<u64> {
+    use RepositoryRequest as On;
+    match request {
+        Request::Repository(_, request) => match request {
+            On::BeginUpload { session, .. }
+            | On::AppendPart { session, .. }
+            | On::StreamUpload { session, .. }
+            | On::UploadStatus { session, .. }
+            | On::CompleteUpload { session, .. }
+            | On::CancelUpload { session, .. } => Some(*session),
+            _ => None,
+        },
+        Request::Registry(_) => None,
+    }
+}
+
+/// One request that is several changes: how many of them were made is not told.
+fn is_body_that_commits_twice(request: &Request) -> bool {
+    matches!(request, Request::Repository(_, RepositoryRequest::StreamUpload { .. }))
+}

@@ -1,0 +1,116 @@
+//! Crash states of a simulated disk over the whole engine: every short workload, then random longer ones.
+
+use crate::disk::{Bounds, Explorer, letters};
+use crate::fs::mix;
+use crate::operation::{Operation, pool};
+use crate::technique::{Outcome, Record, Technique, Unit};
+
+/// Workloads of up to this many letters are all run.
+const EXHAUSTIVE_LETTERS: u32 = 3;
+
+/// What is opened at the cuts of those.
+const EXHAUSTIVE: Bounds = Bounds { states: usize::MAX, states_in_recovery: usize::MAX, third_one_in: 16 };
+
+/// And of longer ones, which are cut everywhere.
+const SAMPLED: Bounds = Bounds { states: 24, states_in_recovery: 8, third_one_in: 16 };
+
+pub(super) struct DiskStates;
+
+/// How many workloads of one to [`EXHAUSTIVE_LETTERS`] letters there are.
+fn exhaustive_units(letters: u64) -> u64 {
+    (1..=EXHAUSTIVE_LETTERS).map(|length| letters.pow(length)).sum()
+}
+
+/// The letters of a unit: one letter, then all pairs, then all triples; behind those random ones, some of them single
+/// operations of any kind.
+fn workload(unit: &Unit) -> (Vec<Vec<Operation>>, bool) {
+    let letters = letters();
+    let count = letters.len() as u64;
+    let letter = |number: u64| letters[(number % count) as usize].1.clone();
+    let mut number = unit.number;
+    for length in 1..=EXHAUSTIVE_LETTERS {
+        if number < count.pow(length) {
+            return ((0..length).rev().map(|place| letter(number / count.pow(place))).collect(), true);
+        }
+        number -= count.pow(length);
+    }
+    let mut state = unit.mixed();
+    let mut next = || {
+        state = mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15));
+        state
+    };
+    let random = |draw: u64| match draw % 4 {
+        0 => match Operation::from_bytes(&pool::noise(draw, 16)) {
+            // Time that passes would have to be told to every state that is opened; other techniques let it pass.
+            Operation::AdvanceClock { .. } => vec![Operation::Maintain],
+            operation => vec![operation],
+        },
+        _ => letter(draw / 4),
+    };
+    let length = 4 + next() % 7;
+    ((0..length).map(|_| random(next())).collect(), false)
+}
+
+impl Technique for DiskStates {
+    fn name(&self) -> &'static str {
+        "disk-states"
+    }
+
+    fn about(&self) -> &'static str {
+        "all states that power cuts can leave of a simulated disk, recoveries cut too: all workloads of up to 3 operations, then random ones"
+    }
+
+    fn units(&self, _: u64) -> Option<u64> {
+        None
+    }
+
+    fn units_brief(&self) -> u64 {
+        40
+    }
+
+    fn unit(&self, unit: &Unit) -> Outcome {
+        let (letters, exhaustive) = workload(unit);
+        let mut explorer = Explorer::new(1, if exhaustive { EXHAUSTIVE } else { SAMPLED });
+        let mut run = || {
+            explorer.run(&[Operation::CreateRepository { repository: 0, mutability: 0, sparse: false }])?;
+            // Cuts before the last letter are those of a shorter workload.
+            let cut_from = if exhaustive { letters.len() - 1 } else { 0 };
+            for (place, letter) in letters.iter().enumerate() {
+                match place < cut_from {
+                    true => explorer.run(letter)?,
+                    false => explorer.run_and_cut(letter)?,
+                }
+            }
+            Ok(())
+        };
+        let ended: Result<(), crate::runner::Disagreement> = run();
+        let mut outcome = explorer.into_outcome();
+        if let Err(wrong) = ended {
+            outcome.violation(wrong.to_string());
+        }
+        outcome.count(if exhaustive { "short workloads" } else { "random workloads" }, 1);
+        outcome
+    }
+
+    fn gaps(&self, record: &Record) -> Vec<String> {
+        let all = exhaustive_units(letters().len() as u64);
+        let done = record.counts.get("short workloads").copied().unwrap_or(0);
+        if done < all { vec![format!("{done} of {all} workloads of up to 3 operations were run")] } else { Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_short_workload_is_one_unit() {
+        let count = letters().len() as u64;
+        let seen: std::collections::BTreeSet<String> = (0..exhaustive_units(count))
+            .map(|number| format!("{:?}", workload(&Unit::new(1, number, std::path::Path::new("")))))
+            .collect();
+        assert_eq!(seen.len() as u64, exhaustive_units(count));
+        assert!(workload(&Unit::new(1, exhaustive_units(count) - 1, std::path::Path::new(""))).1);
+        assert!(!workload(&Unit::new(1, exhaustive_units(count), std::path::Path::new(""))).1);
+    }
+}
