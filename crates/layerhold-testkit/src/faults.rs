@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use layerhold::call::Call;
+use layerhold::engine::OpenError;
 use layerhold::error::{ErrorKind, Failure as EngineFailure};
 
 use crate::engine::{TestEngine, current};
@@ -21,7 +22,7 @@ use crate::fs::{CrashPolicy, FailingFileSystem, Failure, Fault, SimFileSystem, S
 use crate::judge::{Found, Judge};
 use crate::model::{Answer, Refusal};
 use crate::operation::Operation;
-use crate::operation::request::{RegistryRequest, RepositoryRequest, Request};
+use crate::operation::request::{RegistryRequest, RepositoryRequest, Request, StreamFinish};
 use crate::perform::perform;
 use crate::runner::{Ended, Runner};
 
@@ -55,6 +56,8 @@ pub enum Phase {
     Work,
     /// While what it left is opened after a kill.
     Recovery,
+    /// While the store is made.
+    Making,
 }
 
 struct Scene {
@@ -68,7 +71,8 @@ struct Scene {
     unknown: Option<(Request, Call)>,
     /// Uploads of which it is not said what a failure leaves of them in this process.
     in_doubt: Vec<u64>,
-    /// Uploads that a failed sync ended; where even their end could not be committed they are there again.
+    /// Uploads of which nothing is said at the end: a failed sync ended them, and where even their end could not be
+    /// committed they are there again; or a body of two commits failed between the two.
     lost: Vec<u64>,
 }
 
@@ -78,11 +82,20 @@ struct Scene {
 /// When the store cannot be made.
 pub fn run(name: &str, operations: &[Operation], fault: Fault, phase: Phase) -> Ran {
     let sim = SimFileSystem::new(fault.nth);
-    let failing = FailingFileSystem::new(Arc::new(sim.clone()));
-    let test = TestEngine::try_memory_through(sim.clone(), Arc::new(failing.clone()), SEGMENT_BYTES)
-        .expect("an engine on an empty disk");
-    let runner = Runner::new(test, false);
+    let failing = FailingFileSystem::over(&sim);
     let what = format!("{name}, {phase:?}, {fault:?}");
+    if phase == Phase::Making {
+        failing.arm(fault);
+    }
+    let made = TestEngine::try_memory_through(sim.clone(), Arc::new(failing.clone()), SEGMENT_BYTES);
+    if phase == Phase::Making {
+        failing.disarm();
+    }
+    let test = match made {
+        Ok(test) => test,
+        Err(error) => return not_made(&what, &error, fault, &failing),
+    };
+    let runner = Runner::new(test, false);
     let mut scene = Scene {
         what,
         sim,
@@ -111,6 +124,21 @@ pub fn run(name: &str, operations: &[Operation], fault: Fault, phase: Phase) -> 
     scene.ran.reached = scene.failing.reached();
     scene.ran.fired = scene.failing.fired() > 0;
     scene.ran
+}
+
+/// What is left of a store that could not be made holds nothing that was acknowledged.
+fn not_made(what: &str, error: &OpenError, fault: Fault, failing: &FailingFileSystem) -> Ran {
+    let mut ran = Ran {
+        reached: failing.reached(),
+        fired: failing.fired() > 0,
+        sites: failing.sites(),
+        failed: 1,
+        ..Ran::default()
+    };
+    if !ran.fired || !fits(error.kind(), fault.failure) {
+        ran.violations.push(format!("{what}: a store is not made: {error:?}"));
+    }
+    ran
 }
 
 impl Scene {
@@ -166,7 +194,11 @@ impl Scene {
             if self.unknown.is_some() {
                 return Err("a second outcome is unknown before the store was opened again".to_owned());
             }
-            self.in_doubt.extend(session_of(&request));
+            let session = session_of(&request);
+            self.in_doubt.extend(session);
+            if is_body_that_commits_twice(&request) {
+                self.lost.extend(session);
+            }
             self.unknown = Some((request, call));
             return Ok(());
         }
@@ -178,6 +210,7 @@ impl Scene {
         let session = session_of(&request);
         if let (Some(session), true) = (session, is_body_that_commits_twice(&request)) {
             self.in_doubt.push(session);
+            self.lost.push(session);
             return Ok(());
         }
         if let Some(session) = session
@@ -262,12 +295,21 @@ impl Scene {
             ("cut, some kept", self.sim.crash(CrashPolicy::Random(self.fault.nth))),
         ];
         for (number, (end, fs)) in ends.into_iter().enumerate() {
-            let table = table.crashed_after([0, usize::MAX][number % 2]);
-            let test = self.runner.test.on(fs, Arc::new(Mutex::new(table)));
+            let kept = table.crashed_after([0, usize::MAX][number % 2]);
+            let shared = Arc::new(Mutex::new(kept));
+            let test = self.runner.test.on(fs.clone(), Arc::clone(&shared));
             let test = test.map_err(|error| format!("{end}: does not open: {error:?}"))?;
             let found = judge.look(&test).map_err(|wrong| format!("{end}: {}", kinds(wrong)))?;
             if !demanded.admits(found) {
                 return Err(format!("{end}: a change that certainly failed is there"));
+            }
+            // What was shown may be relied on: a power cut now takes nothing of it.
+            let table = Arc::new(Mutex::new(current(&shared).crashed()));
+            let again = self.runner.test.on(fs.crash(CrashPolicy::DropUnsynced), table);
+            let again = again.map_err(|error| format!("{end}, opened, cut: does not open: {error:?}"))?;
+            let shown = judge.look(&again).map_err(|wrong| format!("{end}, opened, cut: {}", kinds(wrong)))?;
+            if !found.admits(shown) {
+                return Err(format!("{end}: what was shown is gone after a power cut"));
             }
             judge.ask_again(&test).map_err(|wrong| format!("{end}: {}", kinds(wrong)))?;
         }
@@ -304,5 +346,6 @@ fn session_of(request: &Request) -> Option<u64> {
 
 /// One request that is several changes: how many of them were made is not told.
 fn is_body_that_commits_twice(request: &Request) -> bool {
-    matches!(request, Request::Repository(_, RepositoryRequest::StreamUpload { .. }))
+    let Request::Repository(_, RepositoryRequest::StreamUpload { end, .. }) = request else { return false };
+    matches!(end, StreamFinish::CommitAndDrop)
 }

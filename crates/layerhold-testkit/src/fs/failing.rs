@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use layerhold::store::fs::{Entry, File, FileSystem, OpenMode, Space};
 
+use super::SimFileSystem;
+
 /// The kinds of calls that are counted and can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each is the method of its name")]
@@ -70,10 +72,13 @@ pub enum Failure {
     ShortWrite,
     /// A write takes no byte and reports no error. Other calls are left alone.
     ZeroWrite,
+    /// A sync fails with EIO and loses what it was to keep, while that stays visible, as on ext4. Other calls are left
+    /// alone. Over a simulated file system only: see [`FailingFileSystem::over`].
+    LostSync,
 }
 
 impl Failure {
-    /// Every way.
+    /// Every way that any file system can fail in.
     pub const ALL: [Self; 6] = [Self::Eio, Self::Enospc, Self::Eintr, Self::Erofs, Self::ShortWrite, Self::ZeroWrite];
 
     fn error(self) -> Option<io::Error> {
@@ -82,7 +87,7 @@ impl Failure {
             Self::Enospc => libc::ENOSPC,
             Self::Eintr => libc::EINTR,
             Self::Erofs => libc::EROFS,
-            Self::ShortWrite | Self::ZeroWrite => return None,
+            Self::ShortWrite | Self::ZeroWrite | Self::LostSync => return None,
         };
         Some(io::Error::from_raw_os_error(number))
     }
@@ -161,6 +166,7 @@ pub fn class_of(path: &Path) -> &'static str {
 #[derive(Debug, Clone)]
 pub struct FailingFileSystem {
     inner: Arc<dyn FileSystem>,
+    sim: Option<SimFileSystem>,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -189,6 +195,8 @@ enum Pass {
     Whole,
     Short,
     Nothing,
+    /// A sync that fails below.
+    Lost,
 }
 
 /// How often a sticky interruption comes.
@@ -198,7 +206,13 @@ impl FailingFileSystem {
     /// `inner`, with nothing failing yet.
     #[must_use]
     pub fn new(inner: Arc<dyn FileSystem>) -> Self {
-        Self { inner, shared: Arc::default() }
+        Self { inner, sim: None, shared: Arc::default() }
+    }
+
+    /// The same over a simulated file system, whose syncs can also lose what they were to keep.
+    #[must_use]
+    pub fn over(sim: &SimFileSystem) -> Self {
+        Self { inner: Arc::new(sim.clone()), sim: Some(sim.clone()), shared: Arc::default() }
     }
 
     /// Sets the one fault there is and begins to count for it.
@@ -270,7 +284,7 @@ impl FailingFileSystem {
         let pass = shared.begin(site);
         if !matches!(pass, Ok(Pass::Whole)) {
             *shared.sites.entry(site).or_default() += 1;
-            if is_sync && pass.is_err() {
+            if is_sync {
                 shared.failed_syncs.insert(path.to_owned());
             }
         }
@@ -283,6 +297,13 @@ impl FailingFileSystem {
         let number = shared.opened;
         shared.open.insert(number, path.to_owned());
         Box::new(FailingFile { fs: self.clone(), inner: file, number })
+    }
+
+    /// Lets the sync that comes next fail below.
+    fn lose(&self, pass: Pass) {
+        if let (Pass::Lost, Some(sim)) = (pass, &self.sim) {
+            sim.fail_sync(1);
+        }
     }
 
     /// Open files go by the name that they have now.
@@ -316,9 +337,15 @@ impl Shared {
         let pass = match fault.failure {
             Failure::ShortWrite => Pass::Short,
             Failure::ZeroWrite => Pass::Nothing,
+            Failure::LostSync => Pass::Lost,
             _ => Pass::Whole,
         };
-        if pass != Pass::Whole && call != Call::Write {
+        let concerns = match pass {
+            Pass::Whole => true,
+            Pass::Short | Pass::Nothing => call == Call::Write,
+            Pass::Lost => matches!(call, Call::SyncData | Call::SyncDir),
+        };
+        if !concerns {
             return Ok(Pass::Whole);
         }
         shared.fired += 1;
@@ -358,7 +385,8 @@ impl FileSystem for FailingFileSystem {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.begin(Call::SyncDir, path)?;
+        let pass = self.begin(Call::SyncDir, path)?;
+        self.lose(pass);
         self.inner.sync_dir(path)
     }
 
@@ -427,7 +455,7 @@ impl File for FailingFile {
         match self.begin(Call::Write)? {
             Pass::Whole => self.inner.write_at(buf, offset),
             Pass::Short => self.inner.write_at(&buf[..buf.len().div_ceil(2)], offset),
-            Pass::Nothing => Ok(0),
+            Pass::Nothing | Pass::Lost => Ok(0),
         }
     }
 
@@ -442,7 +470,8 @@ impl File for FailingFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.begin(Call::SyncData)?;
+        let pass = self.begin(Call::SyncData)?;
+        self.fs.lose(pass);
         self.inner.sync_data()
     }
 

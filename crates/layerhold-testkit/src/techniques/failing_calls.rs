@@ -8,7 +8,7 @@ use crate::workloads::workloads;
 /// The calls of one workload are shared by so many units.
 const SLICES: u64 = 16;
 
-const PHASES: [Phase; 2] = [Phase::Work, Phase::Recovery];
+const PHASES: [Phase; 3] = [Phase::Work, Phase::Recovery, Phase::Making];
 
 pub(super) struct FailingCalls;
 
@@ -18,7 +18,7 @@ impl Technique for FailingCalls {
     }
 
     fn about(&self) -> &'static str {
-        "every file-system call of 12 workloads and of opening what they left fails: EIO, ENOSPC, EINTR, EROFS, short, zero, once and sticky"
+        "every file-system call of 12 workloads and of opening what they left fails: EIO, ENOSPC, EINTR, EROFS, short, zero, a sync that loses; once and sticky"
     }
 
     fn units(&self, _: u64) -> Option<u64> {
@@ -37,7 +37,7 @@ impl Technique for FailingCalls {
         let phase = PHASES[((unit.number / count) % PHASES.len() as u64) as usize];
         let slice = unit.number / count / PHASES.len() as u64;
         let mut outcome = Outcome::default();
-        for failure in Failure::ALL {
+        for failure in Failure::ALL.into_iter().chain([Failure::LostSync]) {
             for repeat in [Repeat::Once, Repeat::Sticky, Repeat::StickyKind] {
                 let mut nth = 1 + slice;
                 loop {
