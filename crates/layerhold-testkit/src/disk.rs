@@ -160,7 +160,7 @@ impl Explorer {
 
     /// Runs operations, and opens what cuts at each of their calls and behind the last can leave.
     pub fn run_and_cut(&mut self, operations: &[Operation]) -> Result<(), Disagreement> {
-        let (Some(fs), Some(table)) = (self.runner.test.fs().cloned(), self.runner.test.table().cloned()) else {
+        let (Some(fs), Some(table)) = (self.runner.test.fs().cloned(), self.runner.test.shared_table().cloned()) else {
             return Ok(());
         };
         let mut last = None;

@@ -245,8 +245,13 @@ impl TestEngine {
         }
     }
 
-    /// The table that the engine works with, where it is in memory.
-    pub fn table(&self) -> Option<&SharedTable> {
+    /// The table in memory, where there is one: for looking at rows, and for doing things to them that no engine does.
+    pub fn table(&self) -> Option<MemTable> {
+        self.shared_table().map(current)
+    }
+
+    /// The place of that table, which another one takes whenever the store is opened again.
+    pub fn shared_table(&self) -> Option<&SharedTable> {
         match &self.medium {
             Medium::Memory { table, .. } => Some(table),
             #[cfg(feature = "rocksdb")]

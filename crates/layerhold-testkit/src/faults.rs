@@ -287,7 +287,7 @@ impl Scene {
         };
         let mut judge = Judge::new(&self.runner, self.unknown.clone());
         judge.leave_out(&self.lost);
-        let Some(table) = self.runner.test.table().map(current) else { return Ok(()) };
+        let Some(table) = self.runner.test.table() else { return Ok(()) };
         let ends = [
             ("killed", self.sim.kill()),
             ("cut, all kept", self.sim.crash(CrashPolicy::KeepAll)),

@@ -16,7 +16,7 @@ use layerhold::error::{ErrorKind, Failure};
 use layerhold::name::RepositoryName;
 use layerhold::store::mem::MemTable;
 
-use crate::engine::{TestEngine, current};
+use crate::engine::TestEngine;
 use crate::fs::{CrashPolicy, Rng, SimFileSystem, class_of, damage};
 use crate::model::{Answer, Model, Now, Refusal};
 use crate::operation::Operation;
@@ -163,7 +163,7 @@ impl Rest {
             sequence: runner.test.engine().sequence(),
             model: runner.model.clone(),
             fs: runner.test.fs().expect("memory").copy(),
-            table: runner.test.table().map(current).expect("memory").crashed_after(usize::MAX),
+            table: runner.test.table().expect("memory").crashed_after(usize::MAX),
         };
         history.push(past(&runner));
         for operation in operations {
@@ -180,7 +180,7 @@ impl Rest {
                 }
             }
         }
-        let table = runner.test.table().map(current).expect("memory");
+        let table = runner.test.table().expect("memory");
         let (fs, table) = match end {
             End::Closed => {
                 runner.test.engine().close().expect("a store that closes");
