@@ -411,12 +411,12 @@ impl FileSystem for FailingFileSystem {
     }
 
     fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn Debug + Send + Sync>> {
-        self.begin(Call::Lock)?;
+        self.begin(Call::Lock, path)?;
         self.inner.lock_shared(path)
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.begin(Call::Rename)?;
+        self.begin(Call::Rename, from)?;
         self.inner.hard_link(from, to)
     }
 
