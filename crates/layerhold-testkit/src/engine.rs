@@ -146,6 +146,20 @@ pub fn rocks(dir: &std::path::Path) -> TestEngine {
     TestEngine { engine: Some(engine), medium, clock, entropy, segment_bytes }
 }
 
+/// The store that an engine of [`rocks`] left in `dir`, opened as another process does after that one was killed, when the
+/// wall clock says `wall_ms`. `opening` is different for each opening, so that no id is drawn twice.
+///
+/// # Errors
+/// What opening answers.
+#[cfg(feature = "rocksdb")]
+pub fn rocks_left(dir: &std::path::Path, wall_ms: u64, opening: u64) -> Result<TestEngine, OpenError> {
+    let (clock, entropy) = (ManualClock::default(), Arc::new(SeededEntropy::new(opening.wrapping_add(1) << 20)));
+    clock.set_wall_ms(wall_ms);
+    let mut left = TestEngine { engine: None, medium: Medium::Directory(dir.to_owned()), clock, entropy };
+    left.open()?;
+    Ok(left)
+}
+
 /// The settings of every test engine: both kinds of blobs, short terms, a journal that is changed often.
 pub fn options() -> Options {
     Options::default()

@@ -21,6 +21,8 @@ pub mod judge;
 pub mod model;
 pub mod operation;
 pub mod perform;
+#[cfg(all(feature = "rocksdb", target_os = "linux"))]
+pub mod real;
 pub mod runner;
 pub mod technique;
 pub mod techniques;

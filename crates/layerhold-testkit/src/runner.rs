@@ -109,7 +109,7 @@ impl Runner {
     /// Runs one operation, up to the first request that fails for its storage.
     pub fn step(&mut self, operation: &Operation) -> Result<Vec<Ended>, Disagreement> {
         let mut ended = Vec::new();
-        for request in operation.requests(&mut self.past) {
+        for request in self.requests_of(operation) {
             let end = self.request(&request)?;
             let failed = matches!(end, Ended::Failed { .. });
             ended.push(end);
@@ -120,12 +120,12 @@ impl Runner {
         Ok(ended)
     }
 
-    /// The requests that an operation stands for now.
+    /// What `operation` stands for now. Each request is to be made before the next operation is asked about.
     pub fn requests_of(&mut self, operation: &Operation) -> Vec<Request> {
         operation.requests(&mut self.past)
     }
 
-    /// The call that the next request is made with. A request to repeat is made with the call that it repeats.
+    /// Under which name and operation id the next request is going to be made.
     pub fn next_call(&self) -> Call {
         // In every script either the caller or the engine draws the operation ids.
         match self.own_operation_ids {

@@ -1,0 +1,57 @@
+//! What the child processes do, and how a parent hears of it.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use super::{Place, kill_points};
+
+/// The first argument of a child: what follows is for [`run`].
+pub const ARGUMENT: &str = "child";
+
+/// Does what the arguments after [`ARGUMENT`] say. What goes wrong is told on the standard output, as everything is.
+pub fn run(arguments: &[String]) -> ExitCode {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments.as_slice() {
+        ["kill-point", workload, at, directory] => kill_points::live(workload, at, Path::new(directory)),
+        _ => Err(format!("a child is not called so arguments={arguments:?}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            say(&format!("wrong {}", what.replace('\n', "\t")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells the parent one line. When this returns the line survives this process.
+pub(super) fn say(line: &str) {
+    let mut out = io::stdout().lock();
+    // A parent that is gone will not kill anybody either.
+    if out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush()).is_err() {
+        std::process::abort();
+    }
+}
+
+/// Ends this process as a kill from outside does.
+pub(super) fn die() -> ! {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    std::process::abort()
+}
+
+/// A running child and what it says.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) process: Child,
+    pub(super) lines: io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+/// Starts a child with these arguments.
+pub(super) fn start(place: &Place, arguments: &[&str], directory: &Path) -> io::Result<Started> {
+    let mut command = Command::new(&place.program);
+    command.arg(ARGUMENT).args(arguments).arg(PathBuf::from(directory));
+    let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let out = process.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    Ok(Started { process, lines: BufReader::new(out).lines() })
+}

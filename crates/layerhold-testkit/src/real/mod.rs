@@ -1,0 +1,95 @@
+//! Techniques over the real stack: RocksDB, real files, a real kernel, and processes that are really killed.
+//!
+//! What dies is a child: the same program, started with [`child::ARGUMENT`] and what to do. It says on its standard output
+//! what was acknowledged, and its parent holds what is left against that.
+//!
+//! A unit of work is a function of a seed and a number, as far as real threads and real time allow: where a process is
+//! killed at a moment of the clock, the seed decides what it does and roughly when it dies, not between which two
+//! instructions.
+
+pub mod child;
+pub mod kill_points;
+pub mod story;
+mod sys;
+pub mod workloads;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a unit did, and what it found wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// How much was done, by name.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// What must not be, in words, each with what is needed to see it again.
+    pub violations: Vec<String>,
+}
+
+impl Found {
+    fn count(&mut self, what: &'static str, by: u64) {
+        *self.counts.entry(what).or_default() += by;
+    }
+
+    /// Takes in what another unit found.
+    pub fn add(&mut self, other: Self) {
+        for (what, by) in other.counts {
+            self.count(what, by);
+        }
+        self.violations.extend(other.violations);
+    }
+}
+
+/// Where children come from and where stores are made.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The program whose children are killed: the command of this test kit.
+    pub program: PathBuf,
+    /// A directory for stores. A process that is killed leaves what the page cache holds, so it may be in memory.
+    pub scratch: PathBuf,
+}
+
+impl Place {
+    /// A directory of its own below the scratch, which goes when the value does.
+    fn directory(&self) -> io::Result<Directory> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let name = format!("layerhold-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let path = self.scratch.join(name);
+        std::fs::create_dir_all(&path)?;
+        Ok(Directory { path })
+    }
+}
+
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+}
+
+impl Directory {
+    fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // What is left in a scratch directory harms nobody.
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Copies the files below `from` to `to`, which must not exist.
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
