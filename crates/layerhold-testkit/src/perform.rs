@@ -39,6 +39,26 @@ impl Handles {
         self.uploads.get(&number).copied().unwrap_or(UploadId([0xee; 16]))
     }
 
+    /// The id of the upload with this number, if it was begun.
+    pub fn upload_id(&self, number: u64) -> Option<UploadId> {
+        self.uploads.get(&number).copied()
+    }
+
+    /// The download token with this number, if it was given out.
+    pub fn download_token(&self, number: u64) -> Option<&str> {
+        self.downloads.get(&number).map(String::as_str)
+    }
+
+    /// Knows an upload that another process began.
+    pub fn know_upload(&mut self, number: u64, id: UploadId) {
+        self.uploads.insert(number, id);
+    }
+
+    /// Knows a download token that another process was given.
+    pub fn know_download(&mut self, number: u64, token: String) {
+        self.downloads.insert(number, token);
+    }
+
     /// The recorded pull time of an image.
     pub fn last_pull_ms(&self, repository: &Repository, digest: &Digest) -> Option<u64> {
         repository.describe_image(&ImageId::Digest(*digest)).ok().and_then(|detail| detail.last_pull_ms)

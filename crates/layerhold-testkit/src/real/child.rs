@@ -2,9 +2,10 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
 
-use super::{Place, kill_points};
+use super::{Place, generations, kill_points};
 
 /// The first argument of a child: what follows is for [`run`].
 pub const ARGUMENT: &str = "child";
@@ -14,6 +15,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
         ["kill-point", workload, at, directory] => kill_points::live(workload, at, Path::new(directory)),
+        ["generation", orders, store] => generations::work(Path::new(orders), Path::new(store)),
         _ => Err(format!("a child is not called so arguments={arguments:?}")),
     };
     match done {
@@ -45,6 +47,35 @@ pub(super) fn die() -> ! {
 pub(super) struct Started {
     pub(super) process: Child,
     pub(super) lines: io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Started {
+    /// Kills the child when so much time has passed.
+    pub(super) fn kill_after(&self, delay: Duration) -> Result<(), String> {
+        let process = i32::try_from(self.process.id()).ok().and_then(rustix::process::Pid::from_raw);
+        // A descriptor, because a number may be another process's by then.
+        let process = rustix::process::pidfd_open(process.ok_or("no process id")?, rustix::process::PidfdFlags::empty())
+            .map_err(|e| e.to_string())?;
+        let kill = move || {
+            std::thread::sleep(delay);
+            // One that is gone by itself is no error.
+            let _ = rustix::process::pidfd_send_signal(process, rustix::process::Signal::KILL);
+        };
+        std::thread::Builder::new().name("kill".to_owned()).spawn(kill).map(drop).map_err(|e| e.to_string())
+    }
+
+    /// Kills the child if it still lives, and tells how it ended.
+    pub(super) fn end(&mut self) -> io::Result<ExitStatus> {
+        if self.process.try_wait()?.is_none() && self.lines.by_ref().next().is_some() {
+            self.process.kill()?;
+        }
+        self.process.wait()
+    }
+}
+
+/// Whether a process was killed, and did not end by itself.
+pub(super) fn was_killed(status: ExitStatus) -> bool {
+    std::os::unix::process::ExitStatusExt::signal(&status) == Some(libc::SIGKILL)
 }
 
 /// Starts a child with these arguments.

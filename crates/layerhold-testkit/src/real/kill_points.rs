@@ -181,13 +181,9 @@ fn end(started: &mut Started) -> Result<End, String> {
     let status = started.process.wait().map_err(|e| e.to_string())?;
     match (calls, status.success()) {
         (Some(calls), true) => Ok(End::Lived { calls }),
-        (None, false) if was_killed(status) => Ok(End::Killed { acknowledged }),
+        (None, false) if child::was_killed(status) => Ok(End::Killed { acknowledged }),
         _ => Err(format!("the child ended by itself status={status}")),
     }
-}
-
-fn was_killed(status: std::process::ExitStatus) -> bool {
-    std::os::unix::process::ExitStatusExt::signal(&status) == Some(libc::SIGKILL)
 }
 
 /// Opens what is left and holds it against the story; then once more, because a store must also outlive that.

@@ -8,7 +8,9 @@
 //! instructions.
 
 pub mod child;
+pub mod generations;
 pub mod kill_points;
+mod lane;
 pub mod story;
 mod sys;
 pub mod workloads;
