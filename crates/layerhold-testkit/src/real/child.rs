@@ -1,28 +1,29 @@
 //! What the child processes do, and how a parent hears of it.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::{Place, generations, kill_points};
 
-/// The first argument of a child: what follows is for [`run`].
-pub const ARGUMENT: &str = "child";
-
-/// Does what the arguments after [`ARGUMENT`] say. What goes wrong is told on the standard output, as everything is.
-pub fn run(arguments: &[String]) -> ExitCode {
+/// Does what the arguments say, the first of which names the technique. What goes wrong is told on the standard output, as
+/// everything is.
+pub(crate) fn run(name: &str, arguments: &[String]) -> i32 {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let done = match arguments.as_slice() {
-        ["kill-point", workload, at, directory] => kill_points::live(workload, at, Path::new(directory)),
-        ["generation", orders, store] => generations::work(Path::new(orders), Path::new(store)),
-        _ => Err(format!("a child is not called so arguments={arguments:?}")),
+    let done = match (name, arguments.as_slice()) {
+        ("kill-points", [workload, "setup", store]) => kill_points::live(workload, "setup", false, Path::new(store)),
+        ("kill-points", [workload, at, manner, store]) => {
+            kill_points::live(workload, at, *manner == "lying", Path::new(store))
+        }
+        ("kill-generations", [orders, store]) => generations::work(Path::new(orders), Path::new(store)),
+        _ => Err(format!("a child is not called so name={name} arguments={arguments:?}")),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(what) => {
             say(&format!("wrong {}", what.replace('\n', "\t")));
-            ExitCode::FAILURE
+            1
         }
     }
 }
@@ -54,8 +55,9 @@ impl Started {
     pub(super) fn kill_after(&self, delay: Duration) -> Result<(), String> {
         let process = i32::try_from(self.process.id()).ok().and_then(rustix::process::Pid::from_raw);
         // A descriptor, because a number may be another process's by then.
-        let process = rustix::process::pidfd_open(process.ok_or("no process id")?, rustix::process::PidfdFlags::empty())
-            .map_err(|e| e.to_string())?;
+        let process =
+            rustix::process::pidfd_open(process.ok_or("no process id")?, rustix::process::PidfdFlags::empty())
+                .map_err(|e| e.to_string())?;
         let kill = move || {
             std::thread::sleep(delay);
             // One that is gone by itself is no error.
@@ -81,7 +83,7 @@ pub(super) fn was_killed(status: ExitStatus) -> bool {
 /// Starts a child with these arguments.
 pub(super) fn start(place: &Place, arguments: &[&str], directory: &Path) -> io::Result<Started> {
     let mut command = Command::new(&place.program);
-    command.arg(ARGUMENT).args(arguments).arg(PathBuf::from(directory));
+    command.arg("child").args(arguments).arg(directory);
     let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let out = process.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     Ok(Started { process, lines: BufReader::new(out).lines() })

@@ -27,10 +27,11 @@ use crate::engine::{TestEngine, rocks, rocks_left};
 use crate::fs::Rng;
 use crate::model::Now;
 use crate::operation::pool;
+use crate::technique::Outcome;
 
+use super::Place;
 use super::child::{self, say};
 use super::lane::{Acknowledged, Lane, LaneOrders, SeenInLane, Worker};
-use super::{Found, Place};
 
 /// How many threads make random requests, and how many push.
 const LANES: u64 = 2;
@@ -88,7 +89,7 @@ struct Life<'a> {
     now: Now,
     sequence: u64,
     lie: bool,
-    found: Found,
+    outcome: Outcome,
 }
 
 /// Kills `generations` children that work on one store, one after the other.
@@ -97,7 +98,7 @@ struct Life<'a> {
 ///
 /// # Errors
 /// Where no child could be started or no store be made.
-pub fn live(place: &Place, seed: u64, generations: u64, lie: bool) -> Result<Found, String> {
+pub fn live(place: &Place, seed: u64, generations: u64, lie: bool) -> Result<Outcome, String> {
     let store = place.directory().map_err(|e| e.to_string())?;
     let test = rocks(&store.join("store"));
     test.engine().close().map_err(|failure| failure.to_string())?;
@@ -114,19 +115,19 @@ pub fn live(place: &Place, seed: u64, generations: u64, lie: bool) -> Result<Fou
         now: Now::default(),
         sequence: 0,
         lie,
-        found: Found::default(),
+        outcome: Outcome::default(),
     };
     for generation in 0..generations {
         let last = generation + 1 == generations;
         if let Err(wrong) = life.generation(generation, last) {
             // Nothing that a later generation finds would be news.
-            life.found.violations.push(format!("generation {generation}: {wrong}"));
+            life.outcome.violation(format!("generation {generation}: {wrong}"));
             break;
         }
     }
-    life.found.count("stores", 1);
-    life.found.count("blobs pushed and never lost", life.blobs.len() as u64);
-    Ok(life.found)
+    life.outcome.count("stores", 1);
+    life.outcome.count("blobs pushed and never lost", life.blobs.len() as u64);
+    Ok(life.outcome)
 }
 
 impl Life<'_> {
@@ -146,12 +147,18 @@ impl Life<'_> {
             lie: self.lie,
             lanes: self.lanes.iter_mut().map(Lane::orders).collect(),
             blobs: if all { self.blobs.keys().cloned().collect() } else { self.sample() },
-            tags: self.tags.iter().rev().take(if all { usize::MAX } else { SAMPLE }).map(|(tag, digest)| (tag.clone(), digest.clone())).collect(),
+            tags: self
+                .tags
+                .iter()
+                .rev()
+                .take(if all { usize::MAX } else { SAMPLE })
+                .map(|(tag, digest)| (tag.clone(), digest.clone()))
+                .collect(),
         };
         let path = self.store.join("orders");
         std::fs::write(&path, serde_json::to_vec(&orders).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
         let path = path.to_string_lossy().into_owned();
-        let started = child::start(self.place, &["generation", &path], &self.store.join("store"));
+        let started = child::start(self.place, &["kill-generations", &path], &self.store.join("store"));
         let mut started = started.map_err(|e| e.to_string())?;
         let early = !all && self.rng.below(5) == 0;
         if early {
@@ -182,10 +189,10 @@ impl Life<'_> {
         }
         let now = self.now;
         self.lanes.iter_mut().for_each(|lane| lane.ended(now));
-        self.found.count("generations", 1);
-        self.found.count(if child::was_killed(status) { "kills" } else { "closed" }, 1);
-        self.found.count("kills while the store was opened", u64::from(!verified));
-        self.found.count("blobs read back", if verified { orders.blobs.len() as u64 } else { 0 });
+        self.outcome.count("generations", 1);
+        self.outcome.count(if child::was_killed(status) { "kills" } else { "closed" }, 1);
+        self.outcome.count("kills while the store was opened", u64::from(!verified));
+        self.outcome.count("blobs read back", if verified { orders.blobs.len() as u64 } else { 0 });
         Ok(())
     }
 
@@ -221,7 +228,7 @@ impl Life<'_> {
                 let told: Acknowledged = serde_json::from_str(&json).map_err(|e| e.to_string())?;
                 let now = self.now;
                 self.lane(lane)?.answered(told, now)?;
-                self.found.count("answers", 1);
+                self.outcome.count("answers", 1);
             }
             "pushed" => match serde_json::from_str(rest).map_err(|e| e.to_string())? {
                 Pushed::Blob(digest) => drop(self.blobs.insert(digest, ())),
@@ -270,7 +277,8 @@ pub(super) fn work(orders: &Path, store: &Path) -> Result<(), String> {
     let Orders { seed, generation, requests, pushes, lie, .. } = orders;
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| -> Result<(), String> {
-        let workers = workers.into_iter().map(|worker| scope.spawn(move || worker.work(seed, generation, requests, lie)));
+        let workers =
+            workers.into_iter().map(|worker| scope.spawn(move || worker.work(seed, generation, requests, lie)));
         let mut busy: Vec<_> = workers.collect();
         for pusher in 0..PUSHERS {
             let shared = &shared;

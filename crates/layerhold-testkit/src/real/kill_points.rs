@@ -8,40 +8,29 @@
 //! lives to see the call that it was to die at.
 
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::engine::{TestEngine, rocks, rocks_left};
+use crate::engine::{rocks, rocks_left};
 use crate::operation::Script;
 use crate::runner::Runner;
+use crate::technique::Outcome;
 
-use super::child::{self, Started};
+use super::child;
 use super::story::{self, Story};
 use super::sys::Calls;
 use super::workloads::{self, Part, Workload};
-use super::{Found, Place, copy_tree};
-
-/// So many calls are one unit of work.
-const WINDOW: u64 = 8;
+use super::{Place, copy_tree};
 
 /// The sweep of a workload ends when so many processes one after the other did not live to see their call.
 const MISSES: u64 = 3;
 
-/// All kill points of all workloads.
-#[derive(Debug)]
-pub struct KillPoints {
-    place: Place,
-    workloads: Vec<(Workload, OnceLock<Result<Told, String>>)>,
-}
-
-/// What is known of a workload before it is killed.
-#[derive(Debug)]
-struct Told {
+/// A workload, what it does when nobody kills it, and the store that its counted process begins with.
+struct Sweep<'a> {
+    place: &'a Place,
+    workload: Workload,
     story: Story,
-    /// How many mutating calls there were when nobody killed it.
-    calls: u64,
-    /// The store that its counted process begins with.
     template: Option<super::Directory>,
+    lie: bool,
 }
 
 /// How a child ended.
@@ -52,84 +41,62 @@ enum End {
     Lived { calls: u64 },
 }
 
-impl KillPoints {
-    /// The technique, with children from `place`.
-    pub fn new(place: Place) -> Self {
-        let workloads = workloads::all().into_iter().map(|workload| (workload, OnceLock::new())).collect();
-        Self { place, workloads }
-    }
+/// How many workloads there are.
+pub fn workloads() -> u64 {
+    workloads::all().len() as u64
+}
 
-    /// How many units it takes to kill every workload everywhere.
-    ///
-    /// # Errors
-    /// A workload that goes wrong without being killed.
-    pub fn units(&self) -> Result<u64, String> {
-        let mut windows = 0;
-        for number in 0..self.workloads.len() {
-            let (_, told) = self.told(number)?;
-            windows = windows.max(windows_of(told.calls));
-        }
-        Ok(windows * self.workloads.len() as u64)
-    }
-
-    /// Kills one workload at each call of one window.
-    ///
-    /// # Errors
-    /// Where no child could be started or no store be copied.
-    pub fn unit(&self, number: u64) -> Result<Found, String> {
-        let count = self.workloads.len() as u64;
-        let (workload, told) = self.told(usize::try_from(number % count).unwrap_or(0))?;
-        let (window, windows) = (number / count, windows_of(told.calls));
-        let mut found = Found::default();
-        if window >= windows {
-            return Ok(found);
-        }
-        // The last window goes on for as long as there are calls.
-        let last = if window + 1 == windows { u64::MAX } else { (window + 1) * WINDOW };
-        let mut misses = 0;
-        for at in window * WINDOW + 1..=last {
-            let directory = self.place.directory().map_err(|e| e.to_string())?;
-            let store = directory.join("store");
-            match self.live(workload, told, at, &store)? {
-                End::Lived { .. } => {
-                    misses += 1;
-                    if window + 1 == windows && misses >= MISSES {
-                        found.count("workloads swept to the end", 1);
-                        break;
-                    }
+/// Kills the workload with this number, from 0, at each of its calls.
+///
+/// With `lie` the children acknowledge before they act, which must be found.
+///
+/// # Errors
+/// Where no child could be started, no store be copied, or the workload goes wrong without being killed.
+pub fn sweep(place: &Place, number: u64, lie: bool) -> Result<Outcome, String> {
+    let workload = usize::try_from(number).ok().and_then(|number| workloads::all().into_iter().nth(number));
+    let workload = workload.ok_or("no such workload")?;
+    let name = workload.name;
+    let sweep = Sweep::new(place, workload, lie).map_err(|wrong| format!("{name}, killed nowhere: {wrong}"))?;
+    let mut outcome = Outcome::default();
+    let mut misses = 0;
+    for at in 1.. {
+        let directory = place.directory().map_err(|e| e.to_string())?;
+        let store = directory.join("store");
+        match sweep.live(at, &store)? {
+            End::Lived { calls } => {
+                misses += 1;
+                if misses >= MISSES {
+                    outcome.count(&format!("calls: {name}"), calls);
+                    break;
                 }
-                End::Killed { acknowledged } => {
-                    misses = 0;
-                    found.count("kill points", 1);
-                    let checked = match workload.part {
-                        Part::Making => check_making(&store),
-                        _ => check(&told.story, acknowledged, &store, at),
-                    };
-                    match checked {
-                        Ok(true) => found.count("requests found whole", 1),
-                        Ok(false) => {}
-                        Err(wrong) => found.violations.push(format!("{} killed at call {at}: {wrong}", workload.name)),
-                    }
+            }
+            End::Killed { acknowledged } => {
+                misses = 0;
+                outcome.count("kill points", 1);
+                let checked = match sweep.workload.part {
+                    Part::Making => check_making(&store),
+                    _ => check(&sweep.story, acknowledged, &store, at),
+                };
+                match checked {
+                    Ok(true) => outcome.count("cut requests found whole", 1),
+                    Ok(false) => {}
+                    Err(wrong) => outcome.violation(format!("{name}, killed at call {at}: {wrong}")),
                 }
             }
         }
-        Ok(found)
     }
+    outcome.count("workloads swept to the end", 1);
+    Ok(outcome)
+}
 
-    fn told(&self, number: usize) -> Result<(&Workload, &Told), String> {
-        let (workload, told) = self.workloads.get(number).ok_or("no such workload")?;
-        let told = told.get_or_init(|| self.tell(workload)).as_ref();
-        told.map(|told| (workload, told)).map_err(|wrong| format!("{}, killed nowhere: {wrong}", workload.name))
-    }
-
-    fn tell(&self, workload: &Workload) -> Result<Told, String> {
-        let directory = self.place.directory().map_err(|e| e.to_string())?;
+impl<'a> Sweep<'a> {
+    fn new(place: &'a Place, workload: Workload, lie: bool) -> Result<Self, String> {
+        let directory = place.directory().map_err(|e| e.to_string())?;
         let story = Story::tell(rocks(&directory.join("told")), &workload.script()).map_err(|wrong| wrong.report)?;
         let template = match workload.part {
             Part::Recovery => {
-                let mut started = child::start(&self.place, &["kill-point", workload.name, "setup"], &directory.join("store"))
-                    .map_err(|e| e.to_string())?;
-                match end(&mut started)? {
+                let store = directory.join("store");
+                match end(place, &["kill-points", workload.name, "setup"], &store)? {
                     End::Killed { acknowledged } if acknowledged == story.requests() => {}
                     _ => return Err("the setup did not come to its end".to_owned()),
                 }
@@ -137,38 +104,28 @@ impl KillPoints {
             }
             _ => None,
         };
-        let mut told = Told { story, calls: 0, template };
-        let unharmed = self.place.directory().map_err(|e| e.to_string())?;
-        match self.live(workload, &told, u64::MAX, &unharmed.join("store"))? {
-            End::Lived { calls } => told.calls = calls,
-            End::Killed { .. } => return Err("it died although nobody killed it".to_owned()),
-        }
-        Ok(told)
+        Ok(Self { place, workload, story, template, lie })
     }
 
     /// Runs a child that dies at its `at`-th mutating call.
-    fn live(&self, workload: &Workload, told: &Told, at: u64, store: &Path) -> Result<End, String> {
-        if let Some(template) = &told.template {
+    fn live(&self, at: u64, store: &Path) -> Result<End, String> {
+        if let Some(template) = &self.template {
             copy_tree(&template.join("store"), store).map_err(|e| e.to_string())?;
         }
-        let at = at.to_string();
-        let started = child::start(&self.place, &["kill-point", workload.name, &at], store);
-        match end(&mut started.map_err(|e| e.to_string())?)? {
+        let (at, manner) = (at.to_string(), if self.lie { "lying" } else { "honest" });
+        match end(self.place, &["kill-points", self.workload.name, &at, manner], store)? {
             // It acknowledged nothing itself: all that its predecessor did is behind it.
-            End::Killed { .. } if workload.part == Part::Recovery => {
-                Ok(End::Killed { acknowledged: told.story.requests() })
+            End::Killed { .. } if self.workload.part == Part::Recovery => {
+                Ok(End::Killed { acknowledged: self.story.requests() })
             }
             end => Ok(end),
         }
     }
 }
 
-fn windows_of(calls: u64) -> u64 {
-    calls.div_ceil(WINDOW).max(1)
-}
-
-/// Listens until the child is gone.
-fn end(started: &mut Started) -> Result<End, String> {
+/// Starts a child and listens until it is gone.
+fn end(place: &Place, arguments: &[&str], store: &Path) -> Result<End, String> {
+    let mut started = child::start(place, arguments, store).map_err(|e| e.to_string())?;
     let (mut acknowledged, mut calls) = (0, None);
     for line in started.lines.by_ref() {
         let line = line.map_err(|e| e.to_string())?;
@@ -213,7 +170,7 @@ fn check_making(store: &Path) -> Result<bool, String> {
 }
 
 /// The child's life: the setup, then what is counted, up to the call at which it dies.
-pub(super) fn live(workload: &str, at: &str, store: &Path) -> Result<(), String> {
+pub(super) fn live(workload: &str, at: &str, lie: bool, store: &Path) -> Result<(), String> {
     let workload = workloads::all().into_iter().find(|known| known.name == workload).ok_or("no such workload")?;
     let [setup, counted] = workload.halves();
     if at == "setup" {
@@ -226,12 +183,14 @@ pub(super) fn live(workload: &str, at: &str, store: &Path) -> Result<(), String>
             let mut runner = Runner::new(rocks(store), false);
             play(&mut runner, &setup)?;
             die_at(at)?;
+            if lie {
+                child::say("acknowledged");
+            }
             play(&mut runner, &counted)?;
         }
         Part::Recovery => {
             die_at(at)?;
-            let test: TestEngine = rocks_left(store, WALL_MS, 0).map_err(|error| format!("does not open: {error:?}"))?;
-            drop(test);
+            drop(rocks_left(store, WALL_MS, 0).map_err(|error| format!("does not open: {error:?}"))?);
         }
         Part::Making => {
             die_at(at)?;
@@ -257,7 +216,14 @@ fn die_at(at: u64) -> Result<(), String> {
     let calls = Calls::hold().map_err(|e| format!("system calls cannot be held error={e}"))?;
     let watch = move || {
         // The listener fails once there is nobody left to listen to.
-        while calls.next(|| if CALLS.fetch_add(1, Ordering::SeqCst) + 1 == at { child::die() }).is_ok() {}
+        while calls
+            .next(|| {
+                if CALLS.fetch_add(1, Ordering::SeqCst) + 1 == at {
+                    child::die()
+                }
+            })
+            .is_ok()
+        {}
     };
     std::thread::Builder::new().name("watch".to_owned()).spawn(watch).map(drop).map_err(|e| e.to_string())
 }

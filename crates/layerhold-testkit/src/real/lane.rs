@@ -134,7 +134,8 @@ impl Worker {
         let text = text(&state(&self.registry, &known).map_err(|failure| format!("{failure:?}"))?)?;
         let mut uploads = BTreeMap::new();
         for upload in &self.orders.open {
-            let request = RepositoryRequest::UploadStatus { session: upload.number, caller: pool::principal(upload.caller) };
+            let request =
+                RepositoryRequest::UploadStatus { session: upload.number, caller: pool::principal(upload.caller) };
             let request = Request::Repository(pool::repository(upload.repository), request);
             let found = perform(&self.registry, &mut self.handles, &request, &Call::anonymous());
             if let Answer::Session { offset, .. } = found.map_err(|failure| format!("{failure:?}"))? {
@@ -253,7 +254,10 @@ impl Lane {
                 let after = after.map(|after| (after.0, text(&after.1.state())));
                 let expected = text(&self.model.state())?;
                 let uploads = self.model.open_uploads();
-                return Err(format!("lane {} found={seen:?}\n expected: {expected} {uploads:?}\n or: {after:?}", self.lane));
+                return Err(format!(
+                    "lane {} found={seen:?}\n expected: {expected} {uploads:?}\n or: {after:?}",
+                    self.lane
+                ));
             }
         }
         for number in self.model.open_uploads().into_keys().collect::<Vec<_>>() {
@@ -277,7 +281,10 @@ impl Lane {
         self.requests_made += 1;
         let answer = self.model.answer(&request, now);
         if hash(&comparable(&answer)) != told.answer {
-            return Err(format!("lane {} request {request:?}: the model answers {answer:?}, the engine not", self.lane));
+            return Err(format!(
+                "lane {} request {request:?}: the model answers {answer:?}, the engine not",
+                self.lane
+            ));
         }
         self.past.note(&request, &answer);
         self.uploads.extend(told.upload);
@@ -323,7 +330,9 @@ fn past(orders: &LaneOrders) -> Past {
     };
     let mut uploads = vec![ended; usize::try_from(orders.uploads).unwrap_or(0)];
     for open in &orders.open {
-        let Some(upload) = usize::try_from(open.number).ok().and_then(|number| uploads.get_mut(number)) else { continue };
+        let Some(upload) = usize::try_from(open.number).ok().and_then(|number| uploads.get_mut(number)) else {
+            continue;
+        };
         let algorithm = if open.sha512 { Algorithm::Sha512 } else { Algorithm::Sha256 };
         // One part of no length, so that the next one begins where the session stands.
         let parts = vec![(open.offset, std::sync::Arc::default())];
@@ -337,7 +346,8 @@ fn agrees(seen: &SeenInLane, model: &Model, now: Now) -> bool {
     let alive = |number: &u64| model.upload_owner(*number, now).is_some();
     let expected: BTreeMap<u64, u64> = model.open_uploads().into_iter().filter(|(number, _)| alive(number)).collect();
     // A session without bytes may be gone.
-    let as_expected = |(number, offset): (&u64, &u64)| seen.uploads.get(number).map_or(*offset == 0, |found| found == offset);
+    let as_expected =
+        |(number, offset): (&u64, &u64)| seen.uploads.get(number).map_or(*offset == 0, |found| found == offset);
     text(&model.state()).is_ok_and(|text| hash(&text) == seen.repositories)
         && expected.iter().all(as_expected)
         && seen.uploads.keys().all(|number| expected.contains_key(number))

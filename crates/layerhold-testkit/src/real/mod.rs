@@ -1,47 +1,25 @@
 //! Techniques over the real stack: RocksDB, real files, a real kernel, and processes that are really killed.
 //!
-//! What dies is a child: the same program, started with [`child::ARGUMENT`] and what to do. It says on its standard output
+//! What dies is a child: the same program, started with `child`, the technique's name and what to do. It says on its standard output
 //! what was acknowledged, and its parent holds what is left against that.
 //!
 //! A unit of work is a function of a seed and a number, as far as real threads and real time allow: where a process is
 //! killed at a moment of the clock, the seed decides what it does and roughly when it dies, not between which two
 //! instructions.
 
-pub mod child;
+pub(crate) mod child;
 pub mod generations;
 pub mod kill_points;
 mod lane;
-pub mod story;
+mod story;
 mod sys;
-pub mod workloads;
+mod workloads;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a unit did, and what it found wrong.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
-    /// How much was done, by name.
-    pub counts: BTreeMap<&'static str, u64>,
-    /// What must not be, in words, each with what is needed to see it again.
-    pub violations: Vec<String>,
-}
-
-impl Found {
-    fn count(&mut self, what: &'static str, by: u64) {
-        *self.counts.entry(what).or_default() += by;
-    }
-
-    /// Takes in what another unit found.
-    pub fn add(&mut self, other: Self) {
-        for (what, by) in other.counts {
-            self.count(what, by);
-        }
-        self.violations.extend(other.violations);
-    }
-}
+use crate::technique::Unit;
 
 /// Where children come from and where stores are made.
 #[derive(Debug, Clone)]
@@ -53,6 +31,14 @@ pub struct Place {
 }
 
 impl Place {
+    /// Children of this program, which must be the command; stores in the directory of `unit`.
+    ///
+    /// # Errors
+    /// Where the system does not say what runs.
+    pub fn of(unit: &Unit) -> io::Result<Self> {
+        Ok(Self { program: std::env::current_exe()?, scratch: unit.scratch() })
+    }
+
     /// A directory of its own below the scratch, which goes when the value does.
     fn directory(&self) -> io::Result<Directory> {
         static MADE: AtomicU64 = AtomicU64::new(0);

@@ -114,13 +114,17 @@ impl Story {
     /// # Errors
     /// What is wrong, in words.
     pub(crate) fn check(&self, test: &TestEngine, acknowledged: usize) -> Result<bool, String> {
+        if acknowledged > self.steps.len() {
+            return Err(format!("acknowledged={acknowledged} of {} requests", self.steps.len()));
+        }
         let (before, now) = self.before(acknowledged);
         let cut = self.steps.get(acknowledged);
         let tell = |found: &str, expected: &str| {
             let request = cut.map(|step| &step.request);
             format!("acknowledged={acknowledged} request={request:?}\n  found: {found}\n expected: {expected}")
         };
-        let sequence = acknowledged.checked_sub(1).map_or(0, |last| self.steps[last].sequence);
+        let sequence =
+            acknowledged.checked_sub(1).and_then(|last| self.steps.get(last)).map_or(0, |step| step.sequence);
         if test.engine().sequence() < sequence {
             let found = test.engine().sequence();
             return Err(tell(&format!("sequence {found}"), &format!("at least {sequence}")));

@@ -6,18 +6,18 @@ use crate::operation::{
 
 /// What is done before the calls are counted, and what while they are.
 #[derive(Debug, Clone)]
-pub struct Workload {
+pub(super) struct Workload {
     /// What it is for, in a word or two.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// What the counted process does.
-    pub part: Part,
+    pub(super) part: Part,
     setup: Vec<Operation>,
     counted: Vec<Operation>,
 }
 
 /// Which part of a store's life is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub(super) enum Part {
     /// Requests, in the process that did the setup.
     Requests,
     /// Opening what the process that did the setup left when it was killed.
@@ -28,18 +28,18 @@ pub enum Part {
 
 impl Workload {
     /// The whole script.
-    pub fn script(&self) -> Script {
+    pub(super) fn script(&self) -> Script {
         Script { small_limits: false, operations: [self.setup.as_slice(), &self.counted].concat() }
     }
 
     /// The operations before the calls are counted, and those while they are.
-    pub fn halves(&self) -> [Script; 2] {
+    pub(super) fn halves(&self) -> [Script; 2] {
         [&self.setup, &self.counted].map(|operations| Script { small_limits: false, operations: operations.clone() })
     }
 }
 
 /// All workloads, in an order that stays.
-pub fn all() -> Vec<Workload> {
+pub(super) fn all() -> Vec<Workload> {
     let requests = |name, setup: &[Operation], counted: &[Operation]| {
         let made = [Operation::CreateRepository { repository: 0, mutability: 0, sparse: false }];
         let setup = [&made[..], setup].concat();
@@ -51,7 +51,14 @@ pub fn all() -> Vec<Workload> {
         requests(
             "push large in parts",
             &[],
-            &[begin(9), part(Share::Half), part(Share::Half), part(Share::Rest), complete(ExpectedDigest::Right), blob(9)],
+            &[
+                begin(9),
+                part(Share::Half),
+                part(Share::Half),
+                part(Share::Rest),
+                complete(ExpectedDigest::Right),
+                blob(9),
+            ],
         ),
         requests(
             "streamed push",

@@ -1,0 +1,88 @@
+//! Processes that are killed on RocksDB and real files.
+
+use crate::real::{Place, child, generations, kill_points};
+use crate::technique::{Outcome, Record, Technique, Unit};
+
+/// Generations of a store, and of the first one, which a short look takes.
+const GENERATIONS: u64 = 500;
+const GENERATIONS_BRIEF: u64 = 50;
+
+pub(super) struct KillPoints;
+
+impl Technique for KillPoints {
+    fn name(&self) -> &'static str {
+        "kill-points"
+    }
+
+    fn about(&self) -> &'static str {
+        "a process killed at each of its mutating system calls, RocksDB's included: nothing acknowledged is lost or half"
+    }
+
+    fn units(&self, _: u64) -> Option<u64> {
+        Some(kill_points::workloads())
+    }
+
+    fn units_brief(&self) -> u64 {
+        1
+    }
+
+    fn unit(&self, unit: &Unit) -> Outcome {
+        let place = Place::of(unit).map_err(|e| e.to_string());
+        place.and_then(|place| kill_points::sweep(&place, unit.number, false)).unwrap_or_else(wrong)
+    }
+
+    fn repeatable(&self) -> bool {
+        false
+    }
+
+    fn gaps(&self, record: &Record) -> Vec<String> {
+        let swept = record.counts.get("workloads swept to the end").copied().unwrap_or(0);
+        let missing = kill_points::workloads().saturating_sub(swept);
+        if missing > 0 { vec![format!("{missing} workloads were not swept to their end")] } else { Vec::new() }
+    }
+
+    fn child(&self, arguments: &[String]) -> i32 {
+        child::run(self.name(), arguments)
+    }
+}
+
+pub(super) struct KillGenerations;
+
+impl Technique for KillGenerations {
+    fn name(&self) -> &'static str {
+        "kill-generations"
+    }
+
+    fn about(&self) -> &'static str {
+        "a process killed at random, 500 times on one store: what was acknowledged is there, and every blob reads back"
+    }
+
+    fn units(&self, _: u64) -> Option<u64> {
+        None
+    }
+
+    fn units_brief(&self) -> u64 {
+        1
+    }
+
+    fn unit(&self, unit: &Unit) -> Outcome {
+        let generations = if unit.number == 0 { GENERATIONS_BRIEF } else { GENERATIONS };
+        let place = Place::of(unit).map_err(|e| e.to_string());
+        place.and_then(|place| generations::live(&place, unit.mixed(), generations, false)).unwrap_or_else(wrong)
+    }
+
+    fn repeatable(&self) -> bool {
+        false
+    }
+
+    fn child(&self, arguments: &[String]) -> i32 {
+        child::run(self.name(), arguments)
+    }
+}
+
+/// A unit that could not be run has shown nothing.
+fn wrong(what: String) -> Outcome {
+    let mut outcome = Outcome::default();
+    outcome.violation(what);
+    outcome
+}

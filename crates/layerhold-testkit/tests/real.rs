@@ -1,0 +1,38 @@
+//! Goal: a process that dies at any moment over RocksDB and real files loses nothing that it acknowledged, and the machinery
+//! that says so notices one that does.
+//!
+//! Method: the command kills processes of its own, and the gate runs a little of that; here children acknowledge before they
+//! act, as no engine may.
+
+#![cfg(all(feature = "rocksdb", target_os = "linux"))]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use layerhold_testkit::real::{Place, generations, kill_points};
+
+const COMMAND: &str = env!("CARGO_BIN_EXE_layerhold-testkit");
+
+fn place(scratch: &tempfile::TempDir) -> Place {
+    Place { program: COMMAND.into(), scratch: scratch.path().to_owned() }
+}
+
+#[test]
+fn an_answer_before_its_time_is_noticed_at_a_kill_point() {
+    let scratch = tempfile::tempdir().unwrap();
+    let outcome = kill_points::sweep(&place(&scratch), 5, true).unwrap();
+    assert!(!outcome.violations.is_empty(), "{:?}", outcome.counts);
+}
+
+#[test]
+fn some_generations_of_kills_lose_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let outcome = generations::live(&place(&scratch), 7, 25, false).unwrap();
+    assert!(outcome.violations.is_empty(), "{:?}", outcome.violations);
+    assert!(outcome.counts["kills"] > 15 && outcome.counts["answers"] > 25, "{:?}", outcome.counts);
+}
+
+#[test]
+fn an_answer_before_its_time_is_noticed_after_a_random_kill() {
+    let scratch = tempfile::tempdir().unwrap();
+    let outcome = generations::live(&place(&scratch), 7, 40, true).unwrap();
+    assert!(!outcome.violations.is_empty(), "{:?}", outcome.counts);
+}
