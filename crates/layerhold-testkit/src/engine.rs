@@ -155,7 +155,8 @@ pub fn rocks(dir: &std::path::Path) -> TestEngine {
 pub fn rocks_left(dir: &std::path::Path, wall_ms: u64, opening: u64) -> Result<TestEngine, OpenError> {
     let (clock, entropy) = (ManualClock::default(), Arc::new(SeededEntropy::new(opening.wrapping_add(1) << 20)));
     clock.set_wall_ms(wall_ms);
-    let mut left = TestEngine { engine: None, medium: Medium::Directory(dir.to_owned()), clock, entropy };
+    let (medium, segment_bytes) = (Medium::Directory(dir.to_owned()), options().journal_segment_bytes);
+    let mut left = TestEngine { engine: None, medium, clock, entropy, segment_bytes };
     left.open()?;
     Ok(left)
 }
