@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use layerhold::store::real::ignore_file_size_signal;
 use layerhold::{Engine, Options, ScrubProgress, Scrubbed};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -63,6 +64,8 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     }
     let runtime = builder.build().map_err(ServeError::Runtime)?;
 
+    // A file that may grow no further is an answer to one request and no reason to end.
+    ignore_file_size_signal().map_err(ServeError::Runtime)?;
     // The port first: a server that cannot have it must not make a store.
     let (main, main_address) = bind(&runtime, config.listen, Wanted::Private)?;
     let mut listeners = vec![main];
@@ -78,6 +81,9 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     let (engine, found) = store::open_or_create(&config.data, options)?;
     if found == Found::Created {
         say(format_args!("created a new store data={}", config.data.display()));
+    }
+    for warning in engine.warnings() {
+        tracing::warn!(data = %config.data.display(), "unsuitable medium: {warning}");
     }
     let app = Arc::new(App::new(engine.clone(), config, registries)?);
     let (stop_maintenance, maintenance) = maintain(engine.clone()).map_err(ServeError::Runtime)?;

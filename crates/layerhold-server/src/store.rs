@@ -56,6 +56,10 @@ fn hint(error: &StorageError) -> &'static str {
         StorageError::Corrupt { .. } => {
             "the store is damaged, so it does not open; nothing was touched, and `layerhold check` says what can be done"
         }
+        StorageError::Unsuitable { .. } => {
+            "the data directory is on a medium that cannot keep what it is given; name a directory on another one"
+        }
+        StorageError::NoDescriptors { .. } => "too many files are open; raise the limit of the process (ulimit -n)",
         StorageError::NoSpace { .. } => "there is no room left on the medium of the data directory",
         _ => "cannot open the store",
     }

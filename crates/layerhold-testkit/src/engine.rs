@@ -169,6 +169,8 @@ pub fn options() -> Options {
         .with_upload_idle_ms(Terms::TEST.upload_idle_ms)
         .with_journal_segment_bytes(256 << 10)
         .with_lock_wait_ms(2_000)
+        .with_free_bytes_min(0)
+        .with_ballast_bytes(0)
 }
 
 /// The table as it is now.

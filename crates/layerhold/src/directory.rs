@@ -7,6 +7,7 @@
 //! journal/  the commit log (docs/format.md, "Journal")
 //! table/    rows, in RocksDB
 //! blobs/    large blobs, a file each
+//! ballast   room that is given up when there is no other
 //! aside-1/  what a choice of an operator took out of use
 //! ```
 //!
@@ -25,7 +26,8 @@ use crate::format::values::{IdentityRow, Row};
 use crate::format::{FORMAT_VERSION, keys};
 use crate::options::Options;
 use crate::recovery::{self, plan};
-use crate::store::fs::{self, EntryKind, FileSystem, LockHeld, OpenMode};
+use crate::room::{BALLAST, Room};
+use crate::store::fs::{self, EntryKind, FileSystem, LockHeld, OpenMode, Suitability};
 use crate::store::home::{self, TableHome};
 use crate::store::journal::{self, StoreId};
 use crate::store::journaled::{DecidedJournal, Journaled, JournaledOptions};
@@ -74,17 +76,22 @@ impl Engine {
         if !fs.list(Path::new("")).map_err(|e| StorageError::io("list directory", &place.path, e))?.is_empty() {
             return Err(StorageError::NotEmpty { path: place.path.clone() });
         }
+        let mut warnings = suitable(place, &options)?;
+        let room = Room::before_open(fs, &options)?;
         let mut store_id = [0; 16];
         components.entropy.fill(&mut store_id);
         // The first file of all: whatever else is found without it, or without the name that it gets at the end, belonged
         // to a store that was whole.
         write_format(&**fs, Path::new(FORMAT_NEW), store_id)?;
         let lock = lock(place)?;
+        warnings.extend(probe(place, &options, Path::new(FORMAT_NEW))?);
         let table = place.table.create()?;
         let journaled = Journaled::create(Arc::clone(fs), table, store_id, journal_options(&options, &components))?;
         let blobs = LocalBlobStore::create(Arc::clone(fs))?;
         let stores = Stores { metadata: Arc::new(journaled), blobs: Arc::new(blobs) };
-        let engine = Self::create_exclusively(stores, options, components, Some(lock))?;
+        room.keep_ballast();
+        let access = Access { opening: Opening::Clean, room, warnings, exclusion: Some(lock) };
+        let engine = Self::create_exclusively(stores, options, components, access)?;
         let named = fs.rename_noreplace(Path::new(FORMAT_NEW), Path::new(FORMAT));
         named.and_then(|()| fs.sync_dir(Path::new(""))).map_err(|e| StorageError::io("write", FORMAT, e))?;
         Ok(engine)
@@ -96,15 +103,18 @@ impl Engine {
     /// As [`Engine::open`].
     pub fn open_in(place: &Place, options: Options, components: Components) -> Result<Self, OpenError> {
         Parts::look(place)?.is_store(place)?;
+        let mut warnings = suitable(place, &options)?;
         let lock = lock(place)?;
+        warnings.extend(probe(place, &options, Path::new(FORMAT))?);
         let Judged { journal, table, .. } = judge(place, OpenMode::ReadWrite)?;
         let opening = if journal.tail_dropped() { Opening::TailDropped } else { Opening::Clean };
         drop(table);
+        let room = Room::before_open(&place.fs, &options)?;
         let table = place.table.open()?;
         let journaled = Journaled::open_decided(journal, table, journal_options(&options, &components))?;
         let blobs = LocalBlobStore::open(Arc::clone(&place.fs))?;
         let stores = Stores { metadata: Arc::new(journaled), blobs: Arc::new(blobs) };
-        let access = Access { opening, exclusion: Some(lock) };
+        let access = Access { opening, room, warnings, exclusion: Some(lock) };
         Self::open_exclusively(stores, options, components, access)
     }
 
@@ -124,8 +134,38 @@ impl Engine {
         }
         let blobs = LocalBlobStore::open_read_only(Arc::clone(&place.fs));
         let stores = Stores { metadata: Arc::new(shown), blobs: Arc::new(blobs) };
-        Self::open_exclusively(stores, options, components, Access { opening: Opening::ReadOnly, exclusion: lock })
+        let (room, warnings) = (Room::unlimited(), Vec::new());
+        let access = Access { opening: Opening::ReadOnly, room, warnings, exclusion: lock };
+        Self::open_exclusively(stores, options, components, access)
     }
+}
+
+/// Refuses a medium on which the engine cannot keep its promises; what else there is to say of it.
+fn suitable(place: &Place, options: &Options) -> Result<Vec<String>, StorageError> {
+    let Suitability { refused, warning } = place.fs.suitability();
+    match refused {
+        Some(reason) if !options.any_medium => Err(StorageError::Unsuitable { path: place.path.clone(), reason }),
+        refused => Ok(refused.into_iter().chain(warning).collect()),
+    }
+}
+
+/// Tries what no system call tells: whether the lock that is held keeps others out, and whether `known`, which is there, is
+/// also found under a name in lower case.
+fn probe(place: &Place, options: &Options, known: &Path) -> Result<Option<String>, StorageError> {
+    let mut said = None;
+    if place.fs.lock_shared(Path::new(LOCK)).is_ok() {
+        let reason = "locks keep nobody out".to_owned();
+        if !options.any_medium {
+            return Err(StorageError::Unsuitable { path: place.path.clone(), reason });
+        }
+        said = Some(reason);
+    }
+    let lower = known.to_string_lossy().to_lowercase();
+    let io = |e| StorageError::io("look for", known, e);
+    if fs::exists(&*place.fs, known).map_err(io)? && fs::exists(&*place.fs, Path::new(&lower)).map_err(io)? {
+        said.get_or_insert_with(|| "names are the same in upper and lower case".to_owned());
+    }
+    Ok(said)
 }
 
 /// What is found in the directory of a store, by name.
@@ -152,7 +192,7 @@ impl Parts {
         if self.kind(FORMAT).is_none() && self.kind(plan::PATH).is_none() && self.kind(FORMAT_NEW).is_some() {
             return Err(place.not_a_store("its making was interrupted: remove it and make it again"));
         }
-        let parts = [plan::PATH, journal::DIRECTORY, home::DIRECTORY, local::DIRECTORY];
+        let parts = [plan::PATH, journal::DIRECTORY, home::DIRECTORY, local::DIRECTORY, BALLAST];
         if parts.iter().any(|part| self.kind(part).is_some()) {
             return Ok(());
         }
@@ -277,6 +317,12 @@ fn lock_error(place: &Place, error: io::Error) -> StorageError {
         Some(held) => {
             let holder = held.holder.trim().to_owned();
             StorageError::Locked { holder: if holder.is_empty() { "unknown".to_owned() } else { holder } }
+        }
+        None if matches!(error.raw_os_error(), Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::ENOSYS)) => {
+            StorageError::Unsuitable {
+                path: place.path.clone(),
+                reason: format!("files cannot be locked error={error}"),
+            }
         }
         None => StorageError::io("lock", place.path.join(LOCK), error),
     }

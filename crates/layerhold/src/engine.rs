@@ -19,6 +19,7 @@ use crate::format::values::{ClockRow, IdentityRow, NextIdsRow, OperationRow, Row
 use crate::name::{Principal, RegistryName};
 use crate::options::Options;
 use crate::registry::Registry;
+use crate::room::Room;
 use crate::scrub::Scrub;
 use crate::store::{
     Batch, BlobStore, CommitError, Direction, Durability, KeyRange, Location, LockMode, Member, MetadataStore,
@@ -70,7 +71,7 @@ pub(crate) struct Inner {
     closed: AtomicBool,
     /// Monotonic times of the last failed syncs of files; too many of them stop all writing.
     failed_syncs: Mutex<FailedSyncs>,
-    access: Access,
+    pub(crate) access: Access,
 }
 
 /// How a store was found and opened.
@@ -85,10 +86,20 @@ pub enum Opening {
     ReadOnly,
 }
 
+impl Access {
+    /// Of stores that are no directory: nobody else knows of them, and nobody can tell how much room there is.
+    fn unlimited() -> Self {
+        Self { opening: Opening::Clean, room: Room::unlimited(), warnings: Vec::new(), exclusion: None }
+    }
+}
+
 /// How the engine may use its store.
 #[derive(Debug)]
 pub(crate) struct Access {
     pub(crate) opening: Opening,
+    pub(crate) room: Room,
+    /// What speaks against the medium and is not forbidden, in words.
+    pub(crate) warnings: Vec<String>,
     /// Whatever keeps other processes out, for as long as the engine lives.
     #[expect(dead_code, reason = "held for its Drop")]
     pub(crate) exclusion: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
@@ -116,7 +127,7 @@ impl Engine {
     /// # Errors
     /// [`StorageError::NotEmpty`] where the metadata store already holds a store.
     pub fn create_with(stores: Stores, options: Options, components: Components) -> Result<Self, OpenError> {
-        Self::create_exclusively(stores, options, components, None)
+        Self::create_exclusively(stores, options, components, Access::unlimited())
     }
 
     /// Opens the store in `stores`; never creates one.
@@ -124,21 +135,20 @@ impl Engine {
     /// # Errors
     /// [`StorageError::NotAStore`], [`StorageError::UnknownFormat`].
     pub fn open_with(stores: Stores, options: Options, components: Components) -> Result<Self, OpenError> {
-        let access = Access { opening: Opening::Clean, exclusion: None };
-        Self::open_exclusively(stores, options, components, access)
+        Self::open_exclusively(stores, options, components, Access::unlimited())
     }
 
     pub(crate) fn create_exclusively(
         stores: Stores,
         options: Options,
         components: Components,
-        exclusion: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
+        access: Access,
     ) -> Result<Self, OpenError> {
         if stores.metadata.view()?.get(&keys::meta::identity())?.is_some() {
             return Err(StorageError::NotEmpty { path: std::path::PathBuf::new() });
         }
         let last_sequence = initialise(stores.metadata.as_ref(), &components)?;
-        Self::start(stores, last_sequence, options, components, Access { opening: Opening::Clean, exclusion })
+        Self::start(stores, last_sequence, options, components, access)
     }
 
     pub(crate) fn open_exclusively(
@@ -209,7 +219,7 @@ impl Engine {
     /// Makes a registry; `false` where it exists already. Durable when it returns.
     pub fn create_registry(&self, name: &RegistryName, call: &Call) -> Result<bool, Failure> {
         let inner = &self.inner;
-        inner.check_writable()?;
+        inner.check_room()?;
         let name_key = keys::registry_name(name);
         let ids_key = keys::meta::next_ids();
         let mut arguments = Encoder::bare();
@@ -264,6 +274,12 @@ impl Engine {
     #[must_use]
     pub fn opening(&self) -> Opening {
         self.inner.access.opening
+    }
+
+    /// What speaks against the medium that the store lives on, in words for whoever runs it; empty where nothing does.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.inner.access.warnings
     }
 
     /// The sequence of the last change that was acknowledged.
@@ -335,6 +351,13 @@ impl Inner {
         Ok(Some(id))
     }
 
+    /// Whether mutations are accepted that need room. What takes something away asks [`Inner::check_writable`] alone: it
+    /// must go on when the medium is full.
+    pub(crate) fn check_room(&self) -> Result<(), StorageError> {
+        self.check_writable()?;
+        self.access.room.admit()
+    }
+
     /// Whether mutations are accepted at all.
     pub(crate) fn check_writable(&self) -> Result<(), StorageError> {
         if self.closed.load(Ordering::Acquire) {
@@ -348,6 +371,7 @@ impl Inner {
             let reason = format!("{FAILED_SYNCS_MAX} syncs of files failed within {FAILED_SYNCS_MS} ms");
             return Err(StorageError::ReadOnly { reason });
         }
+        self.access.room.relieve();
         Ok(())
     }
 

@@ -49,7 +49,8 @@ impl StorageError {
             Self::NotAStore { .. } => ErrorKind::NotFound,
             Self::NotEmpty { .. } => ErrorKind::AlreadyExists,
             Self::UnknownFormat { .. } => ErrorKind::Invalid,
-            Self::Unavailable { .. } => ErrorKind::Unavailable,
+            Self::Unavailable { .. } | Self::NoDescriptors { .. } => ErrorKind::Unavailable,
+            Self::Unsuitable { .. } => ErrorKind::Invalid,
             Self::Closed => ErrorKind::Closed,
             Self::Io { .. } | Self::Table { .. } => ErrorKind::Internal,
         }

@@ -108,6 +108,7 @@ pub mod page;
 pub mod recovery;
 pub mod registry;
 pub mod repository;
+mod room;
 pub mod scrub;
 pub mod store;
 pub mod tag;

@@ -45,6 +45,7 @@ impl Engine {
     pub fn maintain(&self) -> Result<Maintained, Failure> {
         let inner = &self.inner;
         inner.check_writable()?;
+        inner.access.room.keep_ballast();
         inner.txn.store.maintain()?;
         let mut done = Maintained::default();
         // One kind of work that fails must not keep the others from being done.

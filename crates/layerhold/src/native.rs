@@ -10,7 +10,7 @@ use crate::engine::{Engine, OpenError};
 use crate::options::Options;
 use crate::store::StorageError;
 use crate::store::fs::FileSystem;
-use crate::store::real::RealFileSystem;
+use crate::store::real::{RealFileSystem, descriptors_max};
 use crate::store::rocks::{RocksHome, RocksOptions};
 
 impl Engine {
@@ -93,8 +93,13 @@ fn make_directory(dir: &Path) -> Result<RealFileSystem, StorageError> {
     RealFileSystem::new(absolute).map_err(|e| StorageError::io("open directory", dir, e))
 }
 
+/// The table gets a quarter of the descriptors that the process may have: the rest is for blobs and for the host.
 fn rocks_options(options: &Options) -> RocksOptions {
-    RocksOptions::default().with_memory_bytes(options.memory_bytes - row_cache_bytes(options))
+    const OPEN_FILES: (u64, u64) = (32, 1024);
+    let files = descriptors_max().map_or(OPEN_FILES.1, |limit| (limit / 4).clamp(OPEN_FILES.0, OPEN_FILES.1));
+    let files = u32::try_from(files).unwrap_or(u32::MAX);
+    let memory_bytes = options.memory_bytes - row_cache_bytes(options);
+    RocksOptions::default().with_memory_bytes(memory_bytes).with_open_files_max(files)
 }
 
 #[cfg(test)]

@@ -48,6 +48,15 @@ pub struct Options {
     pub scrub_interval_ms: u64,
     /// How long a call waits for a row lock, or for another writer of the same upload session. Default 10 s.
     pub lock_wait_ms: u64,
+    /// With less room than this on the medium, what needs room is refused with `NoSpace`; what takes something away, and
+    /// all reads, go on. With less than a quarter of it a store does not open. 0 turns both off. Default 64 MiB.
+    pub free_bytes_min: u64,
+    /// Length of a file that is given up when the medium is nearly full, so that deletions still find room. 0 for none.
+    /// Default 64 MiB.
+    pub ballast_bytes: u64,
+    /// Whether a store may live where the engine cannot keep its promises: on a network file system, or one without
+    /// locks or directory syncs. Default no.
+    pub any_medium: bool,
 }
 
 impl Default for Options {
@@ -70,6 +79,9 @@ impl Default for Options {
             scrub_bytes_per_s: 0,
             scrub_interval_ms: 7 * 24 * HOUR_MS,
             lock_wait_ms: 10_000,
+            free_bytes_min: 64 << 20,
+            ballast_bytes: 64 << 20,
+            any_medium: false,
         }
     }
 }
@@ -103,6 +115,9 @@ impl Options {
         with_scrub_bytes_per_s scrub_bytes_per_s: u64,
         with_scrub_interval_ms scrub_interval_ms: u64,
         with_lock_wait_ms lock_wait_ms: u64,
+        with_free_bytes_min free_bytes_min: u64,
+        with_ballast_bytes ballast_bytes: u64,
+        with_any_medium any_medium: bool,
     }
 }
 

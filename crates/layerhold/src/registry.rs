@@ -159,7 +159,7 @@ impl Registry {
         call: &Call,
     ) -> Result<RepositoryDetail, CreateError> {
         let inner = &self.engine.inner;
-        inner.check_writable()?;
+        inner.check_room()?;
         let size = attribute_bytes(settings);
         if size > self.limits.attribute_bytes {
             return Err(CreateError::AttributesTooLarge { size, limit: self.limits.attribute_bytes });

@@ -157,7 +157,7 @@ impl Repository {
         change: impl Fn(&mut RepositorySettings),
     ) -> Result<RepositoryDetail, UpdateError> {
         let inner = self.inner();
-        inner.check_writable()?;
+        inner.check_room()?;
         let mut arguments = self.arguments(operation);
         let mut changed = RepositorySettings::default();
         change(&mut changed);

@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use layerhold::store::fs::{Entry, File, FileSystem, OpenMode, Space};
+use layerhold::store::fs::{Entry, File, FileSystem, OpenMode, Space, Suitability};
 
 use super::SimFileSystem;
 
@@ -420,6 +420,10 @@ impl FileSystem for FailingFileSystem {
         self.inner.hard_link(from, to)
     }
 
+    fn suitability(&self) -> Suitability {
+        self.inner.suitability()
+    }
+
     fn native_root(&self) -> Option<&Path> {
         self.inner.native_root()
     }
@@ -462,6 +466,11 @@ impl File for FailingFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.begin(Call::SetLen)?;
         self.inner.set_len(len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.fs.begin(Call::SetLen)?;
+        self.inner.allocate(len)
     }
 
     fn len(&self) -> io::Result<u64> {

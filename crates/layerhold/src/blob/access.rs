@@ -156,7 +156,7 @@ impl Repository {
     /// a client skip an upload, so it comes with a lease as [`Repository::check_blobs`] gives it.
     pub fn mount_blob(&self, digest: &Digest, from: &RepositoryName, call: &Call) -> Result<MountedBlob, MountError> {
         let inner = self.inner();
-        inner.check_writable()?;
+        inner.check_room()?;
         let source = self.registry.repository(from);
         let mut arguments = self.arguments("mount blob");
         arguments.digest(digest).str(from.as_str());

@@ -191,7 +191,7 @@ impl Repository {
     /// manifest whose stored bytes are damaged replaces them.
     pub fn put_manifest(&self, put: &PutManifest, call: &Call) -> Result<ManifestPut, PutError> {
         let inner = self.inner();
-        inner.check_writable()?;
+        inner.check_room()?;
         let scope = {
             let view = inner.txn.store.view()?;
             self.find(view.as_ref())?

@@ -26,6 +26,7 @@ use crate::directory::{self, Place};
 use crate::error::ErrorKind;
 use crate::name::Principal;
 use crate::options::Options;
+use crate::room::Room;
 use crate::store::StorageError;
 use crate::store::fs::{self, OpenMode};
 
@@ -250,6 +251,7 @@ fn choose(
         }
     };
     drop(facts);
+    Room::before_open(&place.fs, options)?;
     let recovered = rebuild::carry_out(place, options, components, &plan)?;
     // Nothing that was set aside is needed: it must open now.
     directory::judge(place, OpenMode::Read)?;

@@ -27,6 +27,24 @@ pub enum StorageError {
         /// What the system said.
         source: io::Error,
     },
+    /// The process, or the machine, has as many files open as it may. Close some, or raise the limit, and try again.
+    #[error("no descriptors left operation={operation} path={}", path.display())]
+    NoDescriptors {
+        /// What was attempted, as a verb.
+        operation: &'static str,
+        /// The file or directory, relative to the store.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The engine cannot keep its promises on this medium. Put the store elsewhere, or allow it in the options.
+    #[error("unsuitable medium path={} reason={reason}", path.display())]
+    Unsuitable {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Stored bytes are not what was written. Nothing that depends on them is answered.
     #[error("stored data is damaged what={what}")]
     Corrupt {
@@ -103,11 +121,22 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// Names an operating-system error by what was attempted; `NoSpace` where that is what it says.
+    /// Names an operating-system error by what was attempted; `NoSpace`, `NoDescriptors` or `ReadOnly` where that is what
+    /// it says.
     pub fn io(operation: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace { operation, path, source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::NoSpace { operation, path, source }
+            }
+            // A failed sync stays one, whatever the reason.
+            io::ErrorKind::ReadOnlyFilesystem if !operation.starts_with("sync") => {
+                let reason = format!("the medium is read-only operation={operation} path={}", path.display());
+                Self::ReadOnly { reason }
+            }
+            _ if matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                Self::NoDescriptors { operation, path, source }
+            }
             _ => Self::Io { operation, path, source },
         }
     }

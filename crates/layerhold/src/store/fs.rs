@@ -46,6 +46,15 @@ pub struct Space {
     pub total: u64,
 }
 
+/// What is known of a medium before anything is written to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Suitability {
+    /// Why no store should be there, in words.
+    pub refused: Option<String>,
+    /// What whoever runs a store there should know.
+    pub warning: Option<String>,
+}
+
 /// What a `WouldBlock` error of [`FileSystem::lock`] carries.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("lock is held holder={holder}")]
@@ -125,6 +134,11 @@ pub trait FileSystem: Send + Sync + Debug {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Whether a store may be kept here.
+    fn suitability(&self) -> Suitability {
+        Suitability::default()
+    }
+
     /// The directory on this machine that is the root, where there is one (RocksDB opens files by itself).
     fn native_root(&self) -> Option<&Path> {
         None
@@ -202,6 +216,11 @@ pub trait File: Send + Sync + Debug {
 
     /// Cuts or extends (with zeros) to `len` bytes.
     fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Extends to `len` bytes that have their place on the medium, where the system can.
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
 
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;

@@ -244,6 +244,20 @@ impl<T: Table> Journaled<T> {
         &self.locks
     }
 
+    /// Runs `work`; should it panic, nothing more is written: what it left half done is for the next opening to judge.
+    fn guarded<R>(&self, work: impl FnOnce() -> R) -> R {
+        struct Unwinding<'a>(&'a Mutex<Option<String>>);
+        impl Drop for Unwinding<'_> {
+            fn drop(&mut self) {
+                self.0.lock().get_or_insert_with(|| "a commit panicked".to_owned());
+            }
+        }
+        let unwinding = Unwinding(&self.poison);
+        let done = work();
+        std::mem::forget(unwinding);
+        done
+    }
+
     fn refuse_if_poisoned(&self) -> Result<(), StorageError> {
         match &*self.poison.lock() {
             Some(cause) => Err(StorageError::Poisoned { cause: cause.clone() }),
@@ -436,6 +450,30 @@ impl<T: Table> MetadataStore for Journaled<T> {
         durability: Durability,
         next: &mut dyn FnMut(),
     ) -> Result<(), CommitError> {
+        self.guarded(|| self.commit_group(group, last_sequence, durability, next))
+    }
+
+    fn recovered_sequence(&self) -> u64 {
+        self.recovered_sequence
+    }
+
+    fn store_id(&self) -> Option<StoreId> {
+        Some(self.store_id)
+    }
+
+    fn maintain(&self) -> Result<(), StorageError> {
+        self.guarded(|| self.maintain_journal())
+    }
+}
+
+impl<T: Table> Journaled<T> {
+    fn commit_group(
+        &self,
+        group: &[Member],
+        last_sequence: u64,
+        durability: Durability,
+        next: &mut dyn FnMut(),
+    ) -> Result<(), CommitError> {
         if self.options.check_guards {
             self.check_guards(group);
         }
@@ -456,15 +494,7 @@ impl<T: Table> MetadataStore for Journaled<T> {
         Ok(())
     }
 
-    fn recovered_sequence(&self) -> u64 {
-        self.recovered_sequence
-    }
-
-    fn store_id(&self) -> Option<StoreId> {
-        Some(self.store_id)
-    }
-
-    fn maintain(&self) -> Result<(), StorageError> {
+    fn maintain_journal(&self) -> Result<(), StorageError> {
         let mut flushed = self.flushed_sequence.lock();
         {
             // Under the lock: a failed sync is told to one caller only, and the next group must not be the one that

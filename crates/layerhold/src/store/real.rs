@@ -8,9 +8,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{CWD, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags};
 
-use super::fs::{Entry, EntryKind, File, FileSystem, LockHeld, OpenMode, Space};
+use super::fs::{Entry, EntryKind, File, FileSystem, LockHeld, OpenMode, Space, Suitability};
 use super::{mmap, sys};
 
 /// Only the store's own user may read what it keeps.
@@ -21,16 +21,39 @@ const DIRECTORY_MODE: u32 = 0o700;
 const HOLDER_BYTES_MAX: u64 = 1024;
 
 /// File systems that a store must not live on, by the number that `statfs` gives them (linux/magic.h), and why.
-const UNSUITABLE: [(i64, &str); 8] = [
+const REFUSED: [(i64, &str); 6] = [
     (0x6969, "nfs: syncs, locks and renames are only as good as the server"),
     (0x517b, "smb: syncs and locks are only as good as the server"),
     (0xff53_4d42, "cifs: syncs and locks are only as good as the server"),
     (0xfe53_4d42, "smb2: syncs and locks are only as good as the server"),
     (0x0102_1997, "9p: syncs and locks are only as good as the server"),
     (0x4d44, "fat: directory entries are not made durable by a directory sync"),
-    (0x0102_1994, "tmpfs: nothing outlives a restart"),
-    (0x8584_58f6, "ramfs: nothing outlives a restart"),
 ];
+
+/// Those on which a store does what it should and yet does not last, or may not.
+const WARNED: [(i64, &str); 3] = [
+    (0x0102_1994, "tmpfs: nothing outlives a restart of the machine"),
+    (0x8584_58f6, "ramfs: nothing outlives a restart of the machine"),
+    (
+        0x794c_7630,
+        "overlayfs: what is written lasts only as long as the upper layer, which often goes with its container",
+    ),
+];
+
+/// How many files this process may have open; `None` without a limit.
+#[must_use]
+pub fn descriptors_max() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
+/// Lets a write beyond the process's limit of file sizes fail with an error, which is then `NoSpace`, instead of ending the
+/// process. For a host to call once when it starts: what signals do belongs to the whole process.
+///
+/// # Errors
+/// What the system says.
+pub fn ignore_file_size_signal() -> io::Result<()> {
+    sys::ignore_file_size_signal()
+}
 
 /// A directory of this machine as the root of a store.
 ///
@@ -51,21 +74,6 @@ impl RealFileSystem {
     pub fn new(root: PathBuf) -> io::Result<Self> {
         let root = std::path::absolute(root)?;
         if fs::metadata(&root)?.is_dir() { Ok(Self { root }) } else { Err(io::ErrorKind::NotADirectory.into()) }
-    }
-
-    /// Why a store should not be kept here, in words, or `None` where nothing speaks against it.
-    ///
-    /// Knows network file systems, those that live in memory, FAT, and directories that cannot be synced.
-    #[must_use]
-    pub fn unsuitable(&self) -> Option<String> {
-        let kind = match rustix::fs::statfs(&self.root) {
-            Ok(stat) => stat.f_type,
-            Err(e) => return Some(format!("the kind of the file system is unknown error={e}")),
-        };
-        if let Some((_, reason)) = UNSUITABLE.iter().find(|(number, _)| *number == kind) {
-            return Some((*reason).to_owned());
-        }
-        self.sync_dir(Path::new("")).err().map(|e| format!("directories cannot be synced error={e}"))
     }
 
     /// The machine's path for a path of the store, which may not lead out of the root.
@@ -175,6 +183,22 @@ impl FileSystem for RealFileSystem {
         fs::hard_link(self.native(from)?, self.native(to)?)
     }
 
+    /// Knows network file systems, those that live in memory, FAT, and directories that cannot be synced.
+    fn suitability(&self) -> Suitability {
+        let kind = match rustix::fs::statfs(&self.root) {
+            Ok(stat) => stat.f_type,
+            Err(e) => {
+                let refused = Some(format!("the kind of the file system is unknown error={e}"));
+                return Suitability { refused, warning: None };
+            }
+        };
+        let said = |list: &[(i64, &str)]| {
+            list.iter().find(|(number, _)| *number == kind).map(|(_, words)| (*words).to_owned())
+        };
+        let unsynced = || self.sync_dir(Path::new("")).err().map(|e| format!("directories cannot be synced error={e}"));
+        Suitability { refused: said(&REFUSED).or_else(unsynced), warning: said(&WARNED) }
+    }
+
     fn native_root(&self) -> Option<&Path> {
         Some(&self.root)
     }
@@ -217,6 +241,22 @@ impl File for RealFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+            Err(rustix::io::Errno::OPNOTSUPP) => {
+                let zeros = vec![0; 64 << 10];
+                let mut at = 0;
+                while at < len {
+                    let run = zeros.len().min(usize::try_from(len - at).unwrap_or(usize::MAX));
+                    self.write_all_at(zeros.get(..run).unwrap_or_default(), at)?;
+                    at += run as u64;
+                }
+                Ok(())
+            }
+            done => Ok(done?),
+        }
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -434,6 +434,10 @@ fn open_error(path: &Path, error: &rocksdb::Error) -> StorageError {
     }
 }
 
+fn is_no_space(message: &str) -> bool {
+    ["No space left", "Disk quota exceeded", "File too large"].iter().any(|words| message.contains(words))
+}
+
 fn storage_error(operation: &'static str, path: &Path, error: &rocksdb::Error) -> StorageError {
     let message = error.as_ref();
     match error.kind() {
@@ -441,9 +445,16 @@ fn storage_error(operation: &'static str, path: &Path, error: &rocksdb::Error) -
         ErrorKind::IOError if message.contains("lock") && message.contains("LOCK") => {
             StorageError::Locked { holder: message.to_owned() }
         }
-        ErrorKind::IOError if message.contains("No space left") || message.contains("Disk quota exceeded") => {
+        ErrorKind::IOError if is_no_space(message) => {
             let source = io::Error::new(io::ErrorKind::StorageFull, message);
             StorageError::NoSpace { operation, path: path.to_owned(), source }
+        }
+        ErrorKind::IOError if message.contains("Too many open files") => {
+            let source = io::Error::other(message.to_owned());
+            StorageError::NoDescriptors { operation, path: path.to_owned(), source }
+        }
+        ErrorKind::IOError if message.contains("Read-only file system") => {
+            StorageError::ReadOnly { reason: format!("the medium is read-only operation={operation}") }
         }
         // A file that RocksDB's own lists name and that is gone.
         ErrorKind::IOError if message.contains("No such file or directory") => StorageError::corrupt(message),

@@ -1,5 +1,5 @@
 //! System calls that no safe crate offers.
-#![expect(unsafe_code, reason = "sync_file_range is in libc alone")]
+#![expect(unsafe_code, reason = "sync_file_range and signal are in libc alone")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -34,4 +34,14 @@ pub(super) fn medium_failed(error: &io::Error) -> bool {
     const MEDIUM: [i32; 7] =
         [libc::EIO, libc::EUCLEAN, libc::EBADMSG, libc::ENODATA, libc::EREMOTEIO, libc::EILSEQ, libc::ENXIO];
     error.raw_os_error().is_some_and(|number| MEDIUM.contains(&number))
+}
+
+/// Ignores SIGXFSZ.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn ignore_file_size_signal() -> io::Result<()> {
+    // SAFETY: the call takes a number and a constant that stands for "ignored": no handler of ours is ever run.
+    let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

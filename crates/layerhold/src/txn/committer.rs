@@ -438,6 +438,11 @@ fn repeat(error: &CommitError) -> CommitError {
             path: path.clone(),
             source: std::io::Error::new(source.kind(), source.to_string()),
         },
+        StorageError::NoDescriptors { operation, path, source } => StorageError::NoDescriptors {
+            operation,
+            path: path.clone(),
+            source: std::io::Error::new(source.kind(), source.to_string()),
+        },
         StorageError::Unavailable { what, waited_ms } => StorageError::Unavailable { what, waited_ms: *waited_ms },
         StorageError::ReadOnly { reason } => StorageError::ReadOnly { reason: reason.clone() },
         StorageError::Poisoned { cause } => StorageError::Poisoned { cause: cause.clone() },

@@ -148,7 +148,7 @@ impl Repository {
         arguments: Encoder,
         call: &Call,
     ) -> Result<Completed, CompleteError> {
-        self.inner().check_writable()?;
+        self.inner().check_room()?;
         check_shape(id, live, complete)?;
         let digest = self.judge_digest(id, live, &complete.expected).inspect_err(|error| match error {
             // A session with the wrong bytes can never complete; its end is not this call's news.

@@ -70,7 +70,7 @@ impl Repository {
     /// `algorithm` runs while bytes arrive; completing with a digest of another one reads the staged bytes once more.
     pub fn begin_upload(&self, algorithm: Algorithm, call: &Call) -> Result<UploadId, BeginError> {
         let inner = self.inner();
-        inner.check_writable()?;
+        inner.check_room()?;
         let scope = {
             let view = inner.txn.store.view()?;
             self.find(view.as_ref())?.ok_or_else(|| self.not_found())?

@@ -50,7 +50,7 @@ impl Repository {
         call: &Call,
     ) -> Result<UploadWriter, AppendError> {
         let inner = self.inner();
-        inner.check_writable()?;
+        inner.check_room()?;
         let warm = inner.writers.acquire(*id, inner.options.lock_wait_ms, inner.components.clock.as_ref())?;
         // From here on the drop of the writer releases the session.
         let mut writer = UploadWriter {
@@ -121,6 +121,7 @@ impl UploadWriter {
 
     pub(crate) fn take(&mut self, bytes: &SharedBytes) -> Result<(), AppendError> {
         let inner = self.repository.inner();
+        inner.access.room.admit()?;
         let limit = self.repository.registry.limits.blob_bytes;
         let live = self.live.as_mut().ok_or(super::UploadNotFound { upload: self.id })?;
         let size = live.offset.saturating_add(bytes.as_ref().as_ref().len() as u64);
@@ -149,7 +150,7 @@ impl UploadWriter {
             return Ok(PartAccepted { durable_offset: live.offset, part: live.row.parts });
         }
         // The engine may have been closed since this writer was made.
-        inner.check_writable()?;
+        inner.check_room()?;
         // The session advances by many commits; a caller's operation id can stand for one part alone.
         let call = if part.is_some() { self.call.clone() } else { Call::by(self.call.principal.clone()) };
         let committed = self.repository.commit_session(&self.id, live, part, &call);

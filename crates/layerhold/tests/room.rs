@@ -1,0 +1,186 @@
+//! A medium that fills up: what needs room is refused before there is none, what makes room goes on, reads go on.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test tells what went wrong")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use layerhold::directory::Place;
+use layerhold::manifest::ImageId;
+use layerhold::store::fs::FileSystem;
+use layerhold::store::journaled::{Journaled, JournaledOptions};
+use layerhold::store::mem::MemTable;
+use layerhold::store::table::Table;
+use layerhold::store::{Batch, CommitError, Durability, Member, MetadataStore, StorageError, View};
+use layerhold::{
+    Algorithm, Call, CompleteUpload, Components, DeleteMode, Engine, ErrorKind, Expected, Options, RegistryName,
+    Repository, RepositoryName, Tag,
+};
+use layerhold_testkit::file_table::FileTableHome;
+use layerhold_testkit::fs::SimFileSystem;
+use layerhold_testkit::witness::{Witness, small_options};
+
+const FREE: u64 = 256 << 10;
+const BALLAST: u64 = 128 << 10;
+
+fn options() -> Options {
+    small_options().with_free_bytes_min(FREE).with_ballast_bytes(BALLAST)
+}
+
+fn place(fs: &SimFileSystem) -> Place {
+    let shared: Arc<dyn FileSystem> = Arc::new(fs.clone());
+    Place::new(Arc::clone(&shared), Arc::new(FileTableHome::new(shared)))
+}
+
+fn components() -> Components {
+    Components { spawner: None, ..Components::default() }
+}
+
+fn repository(engine: &Engine) -> Repository {
+    let registry = engine.registry(&RegistryName::parse("witness").unwrap());
+    registry.repository(&RepositoryName::parse("app").unwrap())
+}
+
+/// Leaves `bytes` free.
+fn leave(fs: &SimFileSystem, bytes: u64) {
+    fs.set_capacity(u64::MAX);
+    let used = u64::MAX - fs.space().unwrap().available;
+    fs.set_capacity(used + bytes);
+}
+
+fn has_ballast(fs: &SimFileSystem) -> bool {
+    fs.file_len(Path::new("ballast")).is_ok()
+}
+
+#[test]
+fn a_medium_that_fills_up_takes_deletions_and_reads_to_the_last_byte() {
+    let fs = SimFileSystem::new(1);
+    let engine = Engine::create_in(&place(&fs), options(), components()).unwrap();
+    assert!(has_ballast(&fs));
+    let mut witness = Witness::begin(&engine).unwrap();
+    witness.work(&engine, 3).unwrap();
+    let repository = repository(&engine);
+    let call = Call::anonymous();
+    let id = repository.begin_upload(Algorithm::Sha256, &call).unwrap();
+    let mut writer = repository.upload_writer(&id, None, &call).unwrap();
+    writer.write(&[7; 10_000]).unwrap();
+    writer.commit().unwrap();
+    writer.write(&[8; 5_000]).unwrap();
+
+    leave(&fs, FREE - 1);
+    let no_space = |error: ErrorKind| assert_eq!(error, ErrorKind::NoSpace);
+    no_space(writer.write(&[9; 10]).unwrap_err().kind());
+    no_space(writer.commit().unwrap_err().kind());
+    no_space(repository.begin_upload(Algorithm::Sha256, &call).unwrap_err().kind());
+    no_space(repository.put_blob(b"bytes", &Expected::Computed, &call).unwrap_err().kind());
+    no_space(engine.create_registry(&RegistryName::parse("other").unwrap(), &call).unwrap_err().kind());
+    assert!(has_ballast(&fs), "there is room for deletions");
+    assert_eq!(witness.check(&engine, witness.sequence).unwrap().damaged, 0);
+
+    // Somebody else takes the last byte.
+    leave(&fs, 0);
+    repository.delete_image(&ImageId::from(layerhold::Reference::Tag(Tag::parse("v1").unwrap())), &call).unwrap();
+    assert!(!has_ballast(&fs), "it was given up");
+    engine.maintain().unwrap();
+    assert_eq!(witness.check(&engine, engine.sequence()).unwrap_err().contains("Absent"), true, "the tag is gone");
+
+    // There is room again: nothing has to be reopened, and the session goes on at its durable byte.
+    fs.set_capacity(u64::MAX);
+    engine.maintain().unwrap();
+    assert!(has_ballast(&fs));
+    assert!(writer.commit().unwrap() >= 10_000);
+    drop(writer);
+    let writer = repository.upload_writer(&id, None, &call).unwrap();
+    writer.complete(&CompleteUpload::expecting(Expected::Computed)).unwrap();
+    engine
+        .registry(&RegistryName::parse("witness").unwrap())
+        .delete_repository(&RepositoryName::parse("app").unwrap(), DeleteMode::Force, &call)
+        .unwrap();
+}
+
+#[test]
+fn a_full_medium_is_told_at_open_and_the_ballast_opens_it() {
+    let fs = SimFileSystem::new(1);
+    let engine = Engine::create_in(&place(&fs), options(), components()).unwrap();
+    let mut witness = Witness::begin(&engine).unwrap();
+    witness.work(&engine, 3).unwrap();
+    drop(engine);
+    leave(&fs, 0);
+    // Its own ballast is enough.
+    let engine = Engine::open_in(&place(&fs), options(), components()).unwrap();
+    assert!(!has_ballast(&fs));
+    assert_eq!(witness.check(&engine, witness.sequence).unwrap().damaged, 0);
+    drop(engine);
+    leave(&fs, FREE / 4 - 1);
+    let before = fs.fingerprint();
+    let error = Engine::open_in(&place(&fs), options(), components()).unwrap_err();
+    assert!(matches!(error, StorageError::NoSpace { .. }), "{error:?}");
+    assert_eq!(fs.fingerprint(), before, "nothing was changed");
+    let shown = Engine::open_read_only_in(&place(&fs), options(), components()).unwrap();
+    assert_eq!(witness.check(&shown, witness.sequence).unwrap().damaged, 0);
+    drop(shown);
+    leave(&fs, FREE / 4);
+    drop(Engine::open_in(&place(&fs), options(), components()).unwrap());
+    // A new one is not begun either.
+    let fs = SimFileSystem::new(2);
+    fs.set_capacity(FREE / 4 - 1);
+    let error = Engine::create_in(&place(&fs), options(), components()).unwrap_err();
+    assert!(matches!(error, StorageError::NoSpace { .. }), "{error:?}");
+    assert!(fs.list(Path::new("")).unwrap().is_empty());
+}
+
+/// A table that panics in one call.
+#[derive(Default)]
+struct Panicking {
+    rows: MemTable,
+    armed: AtomicBool,
+}
+
+impl Table for Panicking {
+    fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
+        self.rows.view()
+    }
+
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        self.rows.get_many(keys)
+    }
+
+    fn apply(&self, batches: &[&Batch], sequence: Option<u64>) -> Result<(), StorageError> {
+        assert!(!self.armed.swap(false, Ordering::SeqCst), "told to");
+        self.rows.apply(batches, sequence)
+    }
+
+    fn applied_sequence(&self) -> Result<u64, StorageError> {
+        self.rows.applied_sequence()
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        assert!(!self.armed.swap(false, Ordering::SeqCst), "told to");
+        self.rows.flush()
+    }
+}
+
+#[test]
+fn a_panic_in_the_middle_of_a_commit_ends_all_writing() {
+    for durability in [Durability::Synced, Durability::Relaxed] {
+        let fs: Arc<dyn FileSystem> = Arc::new(SimFileSystem::new(1));
+        let options = JournaledOptions::default().with_guard_checks(false);
+        let store = Journaled::create(fs, Panicking::default(), [1; 16], options).unwrap();
+        let commit = |sequence: u64, durability| {
+            let mut batch = Batch::new();
+            batch.put(b"key", b"value");
+            let member = Member { locks: store.lock_and_get(&[]).unwrap(), batch };
+            store.commit(&[member], sequence, durability, &mut || ())
+        };
+        commit(1, Durability::Synced).unwrap();
+        store.table().armed.store(true, Ordering::SeqCst);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| commit(2, durability)));
+        assert!(panicked.is_err());
+        for durability in [Durability::Synced, Durability::Relaxed] {
+            let refused = commit(3, durability).unwrap_err();
+            assert!(matches!(refused, CommitError::Failed(StorageError::Poisoned { .. })), "{refused:?}");
+        }
+        assert!(matches!(store.maintain(), Err(StorageError::Poisoned { .. })));
+        assert!(store.view().unwrap().get(b"key").unwrap().is_some(), "reads go on");
+    }
+}
