@@ -65,7 +65,10 @@ impl<'a> Step<'a> {
             *self.row = ScrubRow { pass, running: true, started_ms: now_ms, previous, ..ScrubRow::default() };
         }
         self.done.pass = self.row.pass;
-        self.row.mark(now_ms);
+        // The first bytes of a blob in the middle were read before now, and it lies behind the position.
+        if self.row.blob.as_ref().is_none_or(|blob| blob.suspect) {
+            self.row.mark(now_ms);
+        }
         if self.row.blob.is_none() {
             self.take_suspect(now_ms)?;
         }

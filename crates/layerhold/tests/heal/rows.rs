@@ -3,7 +3,7 @@
 use layerhold::ErrorKind;
 use layerhold::format::keys;
 use layerhold::format::values::Row;
-use layerhold::store::{Direction, MetadataStore as _};
+use layerhold::store::{Direction, MetadataStore};
 use layerhold_testkit::fs::damage;
 
 use super::support::{GROUP, REGISTRY, Rig, read};

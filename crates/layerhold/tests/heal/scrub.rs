@@ -9,7 +9,7 @@ use layerhold::format::rows::well_formed;
 use layerhold::format::scrub::ScrubRow;
 use layerhold::format::values::{Row, SuspectRow};
 use layerhold::manifest::ManifestRead;
-use layerhold::store::{Direction, KeyRange};
+use layerhold::store::{Direction, KeyRange, MetadataStore};
 use layerhold::{
     Algorithm, DeleteMode, Digest, MediaType, PartRange, PutManifest, Reference, ScrubBudget, ScrubFinding, Scrubbed,
     Tag,
@@ -91,8 +91,6 @@ fn rows(rig: &Rig) -> Vec<(Vec<u8>, Vec<u8>)> {
     rows
 }
 
-use layerhold::store::MetadataStore as _;
-
 #[test]
 fn a_sound_store_has_no_findings_and_changes_nothing_that_counts() {
     let (rig, ..) = furnished();
@@ -152,7 +150,7 @@ fn damage_to_a_file_is_found_before_anybody_reads_it() {
             let footers = findings.iter().filter(|finding| matches!(finding, ScrubFinding::Footer { .. })).count();
             assert_eq!(findings.len() - footers, if number == 5 { 2 } else { 1 }, "{findings:?}");
             assert!(!rig.is_present(&digest));
-            assert_eq!(rig.is_present(&bystander), true);
+            assert!(rig.is_present(&bystander));
             rig.push(&bytes);
             assert_eq!(read(&rig.app(), &digest), bytes);
         }
@@ -512,8 +510,7 @@ fn pushes_pulls_and_deletions_go_on_beside_a_scrub() {
         rig.push(bytes);
     }
     assert_eq!(pass(&rig).findings, []);
-    let done = pass(&rig);
-    assert_eq!(done.findings, []);
+    assert_eq!(pass(&rig).findings, []);
 }
 
 #[test]
