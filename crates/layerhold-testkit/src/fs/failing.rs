@@ -469,7 +469,7 @@ impl File for FailingFile {
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
-        self.fs.begin(Call::SetLen)?;
+        self.begin(Call::SetLen)?;
         self.inner.allocate(len)
     }
 
