@@ -16,8 +16,9 @@ use std::sync::{Arc, Mutex};
 use layerhold::call::Call;
 use layerhold::engine::OpenError;
 use layerhold::error::{ErrorKind, Failure as EngineFailure};
+use layerhold::name::RegistryName;
 
-use crate::engine::{TestEngine, current};
+use crate::engine::{REGISTRY, TestEngine, current};
 use crate::fs::{CrashPolicy, FailingFileSystem, Failure, Fault, SimFileSystem, Site};
 use crate::judge::{Found, Judge};
 use crate::model::{Answer, Refusal};
@@ -95,6 +96,10 @@ pub fn run(name: &str, operations: &[Operation], fault: Fault, phase: Phase) -> 
         Ok(test) => test,
         Err(error) => return not_made(&what, &error, fault, &failing),
     };
+    let test = match registry_made(test, fault) {
+        Ok(test) => test,
+        Err(wrong) => return Ran { violations: vec![format!("{what}: {wrong}")], ..Ran::default() },
+    };
     let runner = Runner::new(test, false);
     let mut scene = Scene {
         what,
@@ -141,6 +146,19 @@ fn not_made(what: &str, error: &OpenError, fault: Fault, failing: &FailingFileSy
     ran
 }
 
+/// A store whose making met a failure may be made and take no change: opened again it does.
+fn registry_made(mut test: TestEngine, fault: Fault) -> Result<TestEngine, String> {
+    let name = RegistryName::parse(REGISTRY).map_err(|error| error.to_string())?;
+    match test.engine().create_registry(&name, &Call::anonymous()) {
+        Ok(_) => Ok(test),
+        Err(failure) if fits(failure.kind(), fault.failure) => {
+            test.kill().map_err(|error| format!("a new store does not open: {error:?}"))?;
+            Ok(test)
+        }
+        Err(failure) => Err(format!("{:?} is no answer to this failure: {failure:?}", failure.kind())),
+    }
+}
+
 impl Scene {
     /// Runs the workload to its end or to where no engine is open any more.
     fn work(&mut self, operations: &[Operation]) -> Result<(), String> {
@@ -183,7 +201,7 @@ impl Scene {
     fn failed(&mut self, request: Request, call: Call, failure: &EngineFailure) -> Result<(), String> {
         self.ran.failed += 1;
         let kind = failure.kind();
-        if !fits(kind, self.fault.failure) {
+        if !fits(kind, self.fault.failure) && !speaks_of_an_earlier_one(failure) {
             return Err(format!("{kind:?} is no answer to this failure: {failure:?} of {request:?}"));
         }
         if self.failing.fired() == 0 {
@@ -213,15 +231,21 @@ impl Scene {
             self.lost.push(session);
             return Ok(());
         }
+        // A failed sync costs the session, as the file behind it may have lost anything; where its end could not be
+        // committed for certain, it may be there again.
+        let sync = matches!(failure, EngineFailure::Storage(error) if error.is_failed_sync());
+        if sync {
+            self.lost.extend(session);
+        }
         if let Some(session) = session
             && self.session_is_gone(session)?
         {
-            // A failed sync costs the session, as the file behind it may have lost anything.
-            let sync = matches!(failure, EngineFailure::Storage(error) if error.is_failed_sync());
             self.runner.model.forget_upload(session);
-            self.lost.push(session);
             self.in_doubt.push(session);
             return if sync { Ok(()) } else { Err(format!("a session went without a failed sync: {failure:?}")) };
+        }
+        if matches!(request, Request::Registry(RegistryRequest::Reopen { .. })) {
+            self.failing.forget_failed_syncs();
         }
         match self.runner.ask_again(&request, &call) {
             Ok(Ended::Failed { failure: EngineFailure::OutcomeUnknown { .. }, .. }) if self.unknown.is_none() => {
@@ -230,7 +254,9 @@ impl Scene {
                 self.unknown = Some((request, call));
                 Ok(())
             }
-            Ok(Ended::Failed { failure, .. }) if !fits(failure.kind(), self.fault.failure) => {
+            Ok(Ended::Failed { failure, .. })
+                if !fits(failure.kind(), self.fault.failure) && !speaks_of_an_earlier_one(&failure) =>
+            {
                 Err(format!("{:?} is no answer to this failure: {failure:?} of {request:?}", failure.kind()))
             }
             Ok(Ended::Failed { .. }) => {
@@ -326,6 +352,18 @@ fn fits(kind: ErrorKind, failure: Failure) -> bool {
         ErrorKind::Indeterminate | ErrorKind::ReadOnly => true,
         _ => false,
     }
+}
+
+/// What a failure left behind may be told in other words than the failure itself.
+fn speaks_of_an_earlier_one(failure: &EngineFailure) -> bool {
+    let mut next: Option<&dyn std::error::Error> = Some(failure);
+    while let Some(error) = next {
+        if error.to_string().contains("earlier") {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 fn session_of(request: &Request) -> Option<u64> {

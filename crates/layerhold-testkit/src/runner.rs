@@ -391,8 +391,8 @@ fn difference(found: &States, expected: &States) -> (String, String) {
     (describe(found), describe(expected))
 }
 
-/// A line without the long runs of numbers that bytes are printed as.
-fn shorten(line: &str) -> String {
+/// A text without the long runs of numbers that bytes are printed as.
+pub(crate) fn shorten(line: &str) -> String {
     let mut short = String::new();
     let mut rest = line;
     while let Some(at) = rest.find("[") {

@@ -127,7 +127,8 @@ impl Outcome {
 
     /// Notes a violation: what was done, what was found, what was demanded. How to run the unit again is added later.
     pub fn violation(&mut self, what: impl Into<String>) {
-        self.violations.push(what.into());
+        let what: String = what.into();
+        self.violations.push(what.lines().map(crate::runner::shorten).collect::<Vec<_>>().join("\n"));
     }
 }
 

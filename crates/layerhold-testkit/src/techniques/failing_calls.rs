@@ -73,5 +73,5 @@ fn note(outcome: &mut Outcome, ran: Ran) {
             outcome.count(&format!("failed: {site}"), failed);
         }
     }
-    outcome.violations.extend(ran.violations);
+    ran.violations.into_iter().for_each(|what| outcome.violation(what));
 }
