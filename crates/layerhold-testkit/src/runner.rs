@@ -391,7 +391,7 @@ fn difference(found: &States, expected: &States) -> (String, String) {
     (describe(found), describe(expected))
 }
 
-/// A text without the long runs of numbers that bytes are printed as.
+/// A line without the long runs of numbers that bytes are printed as.
 pub(crate) fn shorten(line: &str) -> String {
     let mut short = String::new();
     let mut rest = line;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use super::{Place, generations, kill_points};
+use super::{Place, blocks, damage, generations, kill_points};
 
 /// Does what the arguments say, the first of which names the technique. What goes wrong is told on the standard output, as
 /// everything is.
@@ -17,6 +17,16 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> i32 {
             kill_points::live(workload, at, *manner == "lying", Path::new(store))
         }
         ("kill-generations", [orders, store]) => generations::work(Path::new(orders), Path::new(store)),
+        ("damage-rocks", [seed, from, until, directory]) => match (seed.parse(), from.parse(), until.parse()) {
+            (Ok(seed), Ok(from), Ok(until)) => damage::live(seed, from, until, Path::new(directory)),
+            _ => Err("no number".to_owned()),
+        },
+        (name, [seed, count, planted, directory]) if blocks::Kind::of(name).is_some() => {
+            match (blocks::Kind::of(name), seed.parse(), count.parse()) {
+                (Some(kind), Ok(seed), Ok(count)) => blocks::live(kind, seed, count, planted, Path::new(directory)),
+                _ => Err("no number".to_owned()),
+            }
+        }
         _ => Err(format!("a child is not called so name={name} arguments={arguments:?}")),
     };
     match done {

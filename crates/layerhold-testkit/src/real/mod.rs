@@ -7,7 +7,9 @@
 //! killed at a moment of the clock, the seed decides what it does and roughly when it dies, not between which two
 //! instructions.
 
+pub mod blocks;
 pub(crate) mod child;
+pub mod damage;
 pub mod generations;
 pub mod kill_points;
 mod lane;

@@ -15,7 +15,7 @@ use crate::model::{Answer, Model, Now, RepositoryState};
 use crate::operation::Script;
 use crate::operation::request::{RepositoryRequest, Request};
 use crate::perform::{Handles, perform, state};
-use crate::runner::{Disagreement, Ended, Runner};
+use crate::runner::{Disagreement, Ended, Runner, shorten};
 
 /// One request, and what was true around it.
 #[derive(Debug, Clone)]
@@ -73,7 +73,7 @@ impl Story {
         Self::tell_watched(test, script, |_| ()).map(|(story, _)| story)
     }
 
-    /// The same, calling `watch` with the number of requests that are acknowledged so far; the engine is given back as it
+    /// The same, calling `watch` with the number of requests that are acknowledged so far, from 0; the engine is given back as it
     /// stands at the end.
     pub(crate) fn tell_watched(
         test: TestEngine,
@@ -83,6 +83,7 @@ impl Story {
         let mut runner = Runner::new(test, script.small_limits);
         let (beginning, beginning_now) = (runner.model.clone(), runner.now());
         let mut steps = Vec::new();
+        watch(0);
         play(&mut runner, script, |runner, request, call, answer| {
             steps.push(Step {
                 request: request.clone(),
@@ -121,7 +122,9 @@ impl Story {
         let cut = self.steps.get(acknowledged);
         let tell = |found: &str, expected: &str| {
             let request = cut.map(|step| &step.request);
-            format!("acknowledged={acknowledged} request={request:?}\n  found: {found}\n expected: {expected}")
+            shorten(&format!(
+                "acknowledged={acknowledged} request={request:?}\n  found: {found}\n expected: {expected}"
+            ))
         };
         let sequence =
             acknowledged.checked_sub(1).and_then(|last| self.steps.get(last)).map_or(0, |step| step.sequence);

@@ -1,11 +1,11 @@
-//! System calls that no safe crate offers: filters over a process's own system calls.
+//! System calls that no safe crate offers: filters over a process's own system calls, loop devices, mounts of its own.
 //!
 //! The only file of the test kit with `unsafe`. A filter is the kernel's: it judges a call by its number and the low words
 //! of its arguments, before the call does anything.
-#![expect(unsafe_code, reason = "seccomp filters are in libc alone")]
+#![expect(unsafe_code, reason = "seccomp filters, loop devices and unshare are in libc alone")]
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Calls that change what is on the medium, whatever their arguments are.
 const MUTATING: &[libc::c_long] = &[
@@ -127,6 +127,56 @@ impl Calls {
             }
         }
     }
+}
+
+/// A sync that can be made to do nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sync {
+    /// `fsync`, by which the engine syncs directories.
+    Directories,
+    /// `fdatasync`, by which it syncs its own files.
+    Files,
+}
+
+/// From here on this thread, and every thread that it starts, is told that such syncs succeed, and nothing is synced.
+pub(super) fn pretend(sync: Sync) -> io::Result<()> {
+    let mut program = Program::default();
+    let number = match sync {
+        Sync::Directories => libc::SYS_fsync,
+        Sync::Files => libc::SYS_fdatasync,
+    };
+    // The error number 0 is no error: the call is left out and its result is 0.
+    program.when(number, &[program.give(libc::SECCOMP_RET_ERRNO)]);
+    program.install(0).map(drop)
+}
+
+/// Makes the file `backing` the contents of the loop device `device`.
+pub(super) fn attach(device: BorrowedFd<'_>, backing: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the request takes a descriptor as a number; both are open for the length of the call.
+    checked(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_SET_FD, backing.as_raw_fd()) }.into()).map(drop)
+}
+
+/// Takes the contents away from the loop device `device`.
+pub(super) fn detach(device: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the request takes a number that it does not look at.
+    checked(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CLR_FD, 0) }.into()).map(drop)
+}
+
+/// The number of a loop device that is free now.
+pub(super) fn free_loop_device(control: BorrowedFd<'_>) -> io::Result<i64> {
+    // SAFETY: the request takes nothing.
+    checked(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) }.into())
+}
+
+// linux/loop.h
+const LOOP_SET_FD: libc::Ioctl = 0x4c00;
+const LOOP_CLR_FD: libc::Ioctl = 0x4c01;
+const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4c82;
+
+/// From here on this process has a list of mounts of its own.
+pub(super) fn leave_mounts() -> io::Result<()> {
+    // SAFETY: the call takes a number, and no memory or descriptor is shared less than before.
+    checked(unsafe { libc::unshare(libc::CLONE_NEWNS) }.into()).map(drop)
 }
 
 /// A filter as it grows: it looks at the number, runs the first body that is for it, and else lets the call through.

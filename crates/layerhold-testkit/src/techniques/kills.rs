@@ -1,11 +1,14 @@
-//! Processes that are killed on RocksDB and real files.
+//! Processes that are killed on RocksDB and real files, and files that are damaged under them.
 
-use crate::real::{Place, child, generations, kill_points};
+use crate::real::{Place, child, damage, generations, kill_points};
 use crate::technique::{Outcome, Record, Technique, Unit};
 
 /// Generations of a store, and of the first one, which a short look takes.
 const GENERATIONS: u64 = 500;
 const GENERATIONS_BRIEF: u64 = 50;
+
+/// Mutations of one store.
+const MUTATIONS: u64 = 100;
 
 pub(super) struct KillPoints;
 
@@ -69,6 +72,39 @@ impl Technique for KillGenerations {
         let generations = if unit.number == 0 { GENERATIONS_BRIEF } else { GENERATIONS };
         let place = Place::of(unit).map_err(|e| e.to_string());
         place.and_then(|place| generations::live(&place, unit.mixed(), generations, false)).unwrap_or_else(wrong)
+    }
+
+    fn repeatable(&self) -> bool {
+        false
+    }
+
+    fn child(&self, arguments: &[String]) -> i32 {
+        child::run(self.name(), arguments)
+    }
+}
+
+pub(super) struct DamageRocks;
+
+impl Technique for DamageRocks {
+    fn name(&self) -> &'static str {
+        "damage-rocks"
+    }
+
+    fn about(&self) -> &'static str {
+        "one file of a store on RocksDB damaged, of every class in every way: every answer is right or a typed error"
+    }
+
+    fn units(&self, _: u64) -> Option<u64> {
+        None
+    }
+
+    fn units_brief(&self) -> u64 {
+        1
+    }
+
+    fn unit(&self, unit: &Unit) -> Outcome {
+        let place = Place::of(unit).map_err(|e| e.to_string());
+        place.and_then(|place| damage::spoil(&place, unit.mixed(), MUTATIONS)).unwrap_or_else(wrong)
     }
 
     fn repeatable(&self) -> bool {

@@ -1,8 +1,12 @@
 //! The techniques there are. Each is a file; a new one is added to [`all`] and to the table of docs/testing.md.
 
+#[cfg(all(feature = "rocksdb", target_os = "linux"))]
+use crate::real::blocks::KINDS;
 use crate::technique::Technique;
 
 mod blob_files;
+#[cfg(all(feature = "rocksdb", target_os = "linux"))]
+mod blocks;
 mod damage;
 mod disk_states;
 mod failing_calls;
@@ -29,6 +33,16 @@ pub fn all() -> &'static [&'static dyn Technique] {
         &kills::KillPoints,
         #[cfg(all(feature = "rocksdb", target_os = "linux"))]
         &kills::KillGenerations,
+        #[cfg(all(feature = "rocksdb", target_os = "linux"))]
+        &kills::DamageRocks,
+        #[cfg(all(feature = "rocksdb", target_os = "linux"))]
+        &blocks::Blocks(KINDS[0]),
+        #[cfg(all(feature = "rocksdb", target_os = "linux"))]
+        &blocks::Blocks(KINDS[1]),
+        #[cfg(all(feature = "rocksdb", target_os = "linux"))]
+        &blocks::Blocks(KINDS[2]),
+        #[cfg(all(feature = "rocksdb", target_os = "linux"))]
+        &blocks::Blocks(KINDS[3]),
         &planted::Planted,
     ]
 }

@@ -1,0 +1,55 @@
+//! Power cuts below real file systems.
+
+use crate::real::blocks::{Kind, Planted, cut};
+use crate::real::{Place, child};
+use crate::technique::{Outcome, Technique, Unit};
+
+/// States of one recorded workload.
+const STATES: u64 = 250;
+
+/// How a short look is numbered: the first unit has fewer states.
+const STATES_BRIEF: u64 = 25;
+
+pub(super) struct Blocks(pub(super) Kind);
+
+impl Technique for Blocks {
+    fn name(&self) -> &'static str {
+        self.0.technique
+    }
+
+    fn about(&self) -> &'static str {
+        "block writes of RocksDB and real files on this kernel's file system, cut and torn: nothing acknowledged is lost"
+    }
+
+    fn units(&self, _: u64) -> Option<u64> {
+        None
+    }
+
+    fn units_brief(&self) -> u64 {
+        1
+    }
+
+    fn unit(&self, unit: &Unit) -> Outcome {
+        let mut outcome = Outcome::default();
+        if let Some(missing) = self.0.missing() {
+            eprintln!("{}: NOT RUN, not available here: {missing}", self.name());
+            outcome.count(&format!("units not run for lack of {missing}"), 1);
+            return outcome;
+        }
+        let states = if unit.number == 0 { STATES_BRIEF } else { STATES };
+        let place = Place::of(unit).map_err(|e| e.to_string());
+        match place.and_then(|place| cut(&place, self.0, unit.mixed(), states, Planted::Nothing)) {
+            Ok(found) => outcome = found,
+            Err(wrong) => outcome.violation(wrong),
+        }
+        outcome
+    }
+
+    fn repeatable(&self) -> bool {
+        false
+    }
+
+    fn child(&self, arguments: &[String]) -> i32 {
+        child::run(self.name(), arguments)
+    }
+}
