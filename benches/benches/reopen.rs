@@ -43,7 +43,7 @@ fn main() {
     group.sampling_mode(SamplingMode::Flat).sample_size(10).warm_up_time(Duration::from_millis(1));
     group.measurement_time(Duration::from_secs(2));
     let images = if quick() { 20 } else { 5_000 };
-    let store = store::Store::create(PLACE, Options::default());
+    let store = store::Store::create(PLACE, Options::default().with_ballast_bytes(0));
     let base = base(&store.repository);
     for number in 0..images {
         let image = image(&store.repository, &base, number);
