@@ -2,6 +2,7 @@
 //!
 //! The protocol is linux/fuse.h; only what a loop device asks for is answered. One thread serves, so what the kernel asks
 //! for at once happens in one order, which is the one that a disk remembers.
+#![expect(clippy::host_endian_bytes, reason = "the kernel speaks in the byte order of its machine")]
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};

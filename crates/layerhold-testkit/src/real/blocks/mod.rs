@@ -36,8 +36,8 @@ use fuse::Mounted;
 pub struct Kind {
     /// The technique's name.
     pub technique: &'static str,
-    /// The kernel's name.
-    name: &'static str,
+    /// What the kernel calls it.
+    file_system: &'static str,
     options: &'static str,
     /// The program that makes one, with its arguments.
     make: &'static [&'static str],
@@ -50,7 +50,7 @@ pub struct Kind {
 pub const KINDS: [Kind; 4] = [
     Kind {
         technique: "blocks-ext4-ordered",
-        name: "ext4",
+        file_system: "ext4",
         options: "data=ordered",
         make: &["mkfs.ext4", "-q", "-F", "-b", "4096", "-J", "size=4", "-E", "lazy_itable_init=0"],
         len: 64 << 20,
@@ -58,7 +58,7 @@ pub const KINDS: [Kind; 4] = [
     },
     Kind {
         technique: "blocks-ext4-writeback",
-        name: "ext4",
+        file_system: "ext4",
         options: "data=writeback",
         make: &["mkfs.ext4", "-q", "-F", "-b", "4096", "-J", "size=4", "-E", "lazy_itable_init=0"],
         len: 64 << 20,
@@ -66,7 +66,7 @@ pub const KINDS: [Kind; 4] = [
     },
     Kind {
         technique: "blocks-xfs",
-        name: "xfs",
+        file_system: "xfs",
         options: "",
         make: &["mkfs.xfs", "-q", "-f"],
         len: 320 << 20,
@@ -74,7 +74,7 @@ pub const KINDS: [Kind; 4] = [
     },
     Kind {
         technique: "blocks-btrfs",
-        name: "btrfs",
+        file_system: "btrfs",
         options: "",
         make: &["mkfs.btrfs", "-q", "-f"],
         len: 256 << 20,
@@ -120,7 +120,7 @@ impl Kind {
         }
         let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
         let knows = |name: &str| known.lines().any(|line| line.split_whitespace().last() == Some(name));
-        if let Some(name) = ["fuse", self.name].into_iter().find(|name| !knows(name)) {
+        if let Some(name) = ["fuse", self.file_system].into_iter().find(|name| !knows(name)) {
             return Some(format!("{name} in the kernel"));
         }
         let program = self.make.first().copied().unwrap_or_default();
@@ -294,7 +294,7 @@ impl Bench {
         let device = Loop::of(&file)?;
         let options = std::ffi::CString::new(self.kind.options).map_err(io::Error::other)?;
         let flags = MountFlags::NOATIME | MountFlags::NOSUID | MountFlags::NODEV;
-        let mounted = mount(&device.path, &self.at, self.kind.name, flags, Some(options.as_c_str()));
+        let mounted = mount(&device.path, &self.at, self.kind.file_system, flags, Some(options.as_c_str()));
         // While it is mounted this only says that the device is to let go with the mount.
         device.detach()?;
         Ok(mounted?)
