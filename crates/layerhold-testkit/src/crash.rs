@@ -5,6 +5,7 @@
 use arbitrary::{Arbitrary as _, Unstructured};
 
 use layerhold::call::Call;
+use layerhold::check::Level;
 
 use crate::engine::memory_on;
 use crate::fs::SimFileSystem;
@@ -12,6 +13,7 @@ use crate::judge::Judge;
 use crate::operation::Script;
 use crate::operation::request::{RegistryRequest, Request};
 use crate::runner::{Disagreement, Ended, Runner};
+use crate::sound::sound;
 
 /// How far a campaign goes at each cut.
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +122,9 @@ impl Scene {
         };
         let judged = self.judge.look(&test).and_then(|found| self.judge.ask_again(&test).map(|()| found));
         let found = judged.map_err(|wrong| self.wrong(number, &wrong.found, &wrong.expected))?;
+        if let Err(found) = sound(test.engine(), Level::Bytes) {
+            return Err(self.wrong(number, &format!("the check finds\n{found}"), "a sound store"));
+        }
         Ok(Cuts { states: 1, whole: u64::from(found.after && self.judge.in_flight().is_some()), ..Cuts::default() })
     }
 

@@ -24,6 +24,7 @@ pub mod perform;
 #[cfg(all(feature = "rocksdb", target_os = "linux"))]
 pub mod real;
 pub mod runner;
+pub mod sound;
 pub mod technique;
 pub mod techniques;
 pub mod witness;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use layerhold::call::{Call, OperationId};
+use layerhold::check::Level;
 use layerhold::clock::Clock;
 use layerhold::digest::Digest;
 use layerhold::engine::Engine;
@@ -16,6 +17,7 @@ use crate::model::{Answer, Limits, Model, Now, Terms};
 use crate::operation::request::{Past, RegistryRequest, RepositoryRequest, Request};
 use crate::operation::{Operation, Script};
 use crate::perform::{Handles, perform};
+use crate::sound::sound;
 
 /// An engine and the model that says what it must answer.
 pub struct Runner {
@@ -98,7 +100,19 @@ impl Runner {
             }
         }
         self.compare_states()?;
+        self.check_soundness(Level::Bytes)?;
         Ok(self.requests)
+    }
+
+    /// Lets the engine prove the invariants of its rows and files.
+    pub fn check_soundness(&self, level: Level) -> Result<(), Disagreement> {
+        match sound(self.test.engine(), level) {
+            Ok(_) => Ok(()),
+            Err(wrong) => {
+                let request = Request::Registry(RegistryRequest::Maintain);
+                Err(self.disagreement(&request, &format!("the check finds\n{wrong}"), "a sound store"))
+            }
+        }
     }
 
     /// How many requests were made so far.

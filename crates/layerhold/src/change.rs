@@ -93,6 +93,13 @@ pub enum Event {
         /// The sequence up to which everything was brought back.
         recovered: u64,
     },
+    /// A repair mended something that a check had found.
+    Repaired {
+        /// The name of the fault ([`Fault::name`](crate::check::Fault::name)).
+        fault: String,
+        /// What it was about, in words; at most 1 KiB.
+        about: String,
+    },
 }
 
 /// What a mutation did in one repository.
@@ -229,6 +236,9 @@ impl Row for ChangeRow {
                 });
                 encoder.u64(*recovered);
             }
+            Event::Repaired { fault, about } => {
+                encoder.u8(20).str(fault).str(about);
+            }
         }
     }
 
@@ -267,6 +277,7 @@ impl Row for ChangeRow {
                 recovered: decoder.u64()?,
             },
             19 => Event::DamageFound { what: decoder.str()?.to_owned() },
+            20 => Event::Repaired { fault: decoder.str()?.to_owned(), about: decoder.str()?.to_owned() },
             _ => return Err(decoder.malformed()),
         };
         Ok(Self { operation_id, engine_ms, wall_ms, principal, event })

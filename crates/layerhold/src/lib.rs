@@ -81,6 +81,7 @@
 //! | expiries and removals, which the host drives: call it every second or so | [`Engine::maintain`] |
 //! | looking for damage before a client meets it | [`scrub`], [`Engine::scrub_step`] |
 //! | time, randomness and threads passed in | [`clock`] |
+//! | proving that a store is sound, and mending it | [`check`] |
 //! | a store that does not open | [`recovery`], [`Engine::open_read_only`] |
 //! | running over other storage | [`store`], [`directory`] |
 //!
@@ -90,6 +91,7 @@
 pub mod blob;
 pub mod call;
 pub mod change;
+pub mod check;
 pub mod clock;
 pub mod descriptor;
 pub mod digest;
@@ -119,6 +121,7 @@ pub mod upload;
 pub use blob::{BlobReader, BlobStatus, DownloadGrant, MountedBlob};
 pub use call::{Call, OperationId};
 pub use change::Change;
+pub use check::{CheckOptions, RepairOptions};
 pub use clock::Components;
 pub use descriptor::{Descriptor, MediaType};
 pub use digest::{Algorithm, Digest};

@@ -199,7 +199,12 @@ impl Registry {
             commit.batch.put(&name_key, &scope.repository.0.to_be_bytes());
             commit.batch.put(&row_key, &row.encode());
             commit.batch.put(&ids_key, &ids.encode());
-            commit.deltas.push(Delta { key: keys::registry_usage(registry), add: [1, 0, 0, 0], cap: Some((0, limit)) });
+            commit.deltas.push(Delta {
+                key: keys::registry_usage(registry),
+                add: [1, 0, 0, 0],
+                cap: Some((0, limit)),
+                anew: false,
+            });
             Ok(commit.decided())
         })
     }

@@ -148,6 +148,29 @@ impl Tree {
     }
 }
 
+/// Folds the values of groups as they come, in O(log n) memory, for comparing them with a root or with a frontier.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct GroupFold {
+    tree: Tree,
+}
+
+impl GroupFold {
+    /// The value of the next group.
+    pub(crate) fn push(&mut self, value: ChainingValue) {
+        self.tree.push(value);
+    }
+
+    /// How many there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.tree.count
+    }
+
+    /// The root that they lead to if no more follow; of a single group its value.
+    pub(crate) fn value(&self) -> Option<ChainingValue> {
+        self.tree.root().filter(|_| self.tree.count > 1).or_else(|| self.tree.stack.last().copied())
+    }
+}
+
 /// Computes a fingerprint from bytes as they come.
 ///
 /// Memory is a few kilobytes and 32 bytes for each group whose value was not taken: call
@@ -358,6 +381,11 @@ impl Frontier {
             return Err(damaged);
         }
         Ok(Self { group_len, offset, tree: Tree { count, stack: values.to_vec() }, only_root })
+    }
+
+    /// What the values of the groups that were taken before fold into.
+    pub(crate) fn taken(&self) -> GroupFold {
+        if self.only_root.is_some() { GroupFold::default() } else { GroupFold { tree: self.tree.clone() } }
     }
 
     /// The group length.

@@ -25,6 +25,12 @@ pub struct Scope {
     pub repository: RepositoryId,
 }
 
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.registry.0, self.repository.0)
+    }
+}
+
 /// Row families. The byte is the first of the key; 0 belongs to the table below (docs/format.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -128,7 +134,7 @@ pub fn is_guard(key: &[u8]) -> bool {
 pub mod meta {
     use super::{Family, key};
 
-    fn single(id: u8) -> Vec<u8> {
+    pub(crate) fn single(id: u8) -> Vec<u8> {
         let mut key = key(Family::Meta);
         key.push(id);
         key
@@ -334,6 +340,15 @@ pub fn link_back_of(key: &[u8]) -> Option<(Scope, Digest)> {
     let (digest, at) = digest_at(key, 5)?;
     let repository = RepositoryId(u64::from_be_bytes(key.get(at..)?.try_into().ok()?));
     Some((Scope { registry, repository }, digest))
+}
+
+/// Every repository of a registry that links a blob.
+#[must_use]
+pub fn link_backs(registry: RegistryId, digest: &Digest) -> KeyRange {
+    let mut key = key(Family::LinkBack);
+    key.extend_from_slice(&registry.0.to_be_bytes());
+    push_digest(&mut key, digest);
+    prefix(key)
 }
 
 fn uploading(family: Family, id: &[u8; 16]) -> Vec<u8> {

@@ -18,5 +18,6 @@ pub use document::{DocumentLimits, ManifestDocument, ManifestKind, ManifestRefer
 pub use error::ManifestError;
 pub use errors::{DeleteError, PutError, ReadError};
 pub use listing::{ImageDetail, ImageEntry, TagFilter};
+pub(crate) use put::name_once;
 pub use put::{ManifestPut, PutManifest, TagChange};
 pub use read::{ImageId, Manifest, ManifestHead, ManifestRead};

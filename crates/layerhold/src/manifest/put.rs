@@ -166,9 +166,9 @@ struct Put<'a> {
 }
 
 /// One thing that the manifest names, with whether the repository must hold it.
-struct Named {
-    entry: ReferenceEntry,
-    required: bool,
+pub(crate) struct Named {
+    pub(crate) entry: ReferenceEntry,
+    pub(crate) required: bool,
 }
 
 /// The rows that a put locks, in the order in which it asks for them.
@@ -482,7 +482,7 @@ impl Put<'_> {
         let cap = created.then_some((0, self.repository.registry.limits.images));
         let add = [i64::from(created), added, 0, 0];
         if add != [0; 4] {
-            commit.deltas.push(Delta { key: keys::repository_usage(scope), add, cap });
+            commit.deltas.push(Delta { key: keys::repository_usage(scope), add, cap, anew: false });
         }
         Ok(commit)
     }
@@ -574,7 +574,7 @@ impl Named {
 }
 
 /// Each (digest, role) once, in the document's order.
-fn name_once(document: &ManifestDocument) -> Vec<Named> {
+pub(crate) fn name_once(document: &ManifestDocument) -> Vec<Named> {
     let mut seen = HashSet::with_capacity(document.references.len());
     let fresh =
         document.references.iter().filter(|reference| seen.insert((reference.descriptor.digest, reference.role)));

@@ -31,6 +31,9 @@ pub(crate) struct Delta {
     pub(crate) add: [i64; 4],
     /// The counter that must not pass a limit, and the limit.
     pub(crate) cap: Option<(usize, u64)>,
+    /// Whether it counts from nothing, whatever the row says: a repair counted anew, under a lock that keeps others from
+    /// counting.
+    pub(crate) anew: bool,
 }
 
 /// A decided transaction: what it writes, and the locks under which it was decided.
@@ -159,6 +162,24 @@ impl Committer {
             Some(cause) => Err(StorageError::Poisoned { cause: cause.clone() }),
             None => Ok(()),
         }
+    }
+
+    /// Reads a usage row again when it is next written. `false` while a group is in flight that writes it.
+    ///
+    /// What is remembered is right even where the stored row is damaged, so whoever is about to add what a count found to
+    /// be missing from the stored row must have it forgotten first.
+    pub(crate) fn forget_counter(&self, key: &[u8]) -> bool {
+        let mut ledger = self.ledger.lock();
+        let in_flight = ledger.counters.get(key).is_some_and(|counter| counter.groups > 0);
+        if !in_flight {
+            ledger.counters.remove(key);
+        }
+        !in_flight
+    }
+
+    /// The highest sequence that was given to anybody.
+    pub(crate) fn given_sequence(&self) -> u64 {
+        self.ledger.lock().last_sequence
     }
 
     /// Commits and waits; the sequence of the commit, which is durable and readable when this returns.
@@ -304,6 +325,7 @@ impl Committer {
         let mut folded = Vec::with_capacity(deltas.len());
         for delta in deltas {
             let current = match (touched.get(&delta.key), ledger.counters.get(&delta.key)) {
+                _ if delta.anew => UsageRow::default(),
                 (Some(row), _) => *row,
                 (None, Some(counter)) => counter.row,
                 (None, None) => {

@@ -98,7 +98,7 @@ impl<T> Commit<T> {
 
     pub(crate) fn add(&mut self, key: Vec<u8>, add: [i64; 4]) {
         if add != [0; 4] {
-            self.deltas.push(Delta { key, add, cap: None });
+            self.deltas.push(Delta { key, add, cap: None, anew: false });
         }
     }
 

@@ -7,7 +7,7 @@
 
 mod complete;
 mod errors;
-mod lane;
+pub(crate) mod lane;
 mod part;
 mod session;
 mod staging;

@@ -1,0 +1,252 @@
+//! A blob: its row, its bytes or its file, its chaining values.
+
+use crate::blob::Damage;
+use crate::blob::fingerprint::{GroupFold, GroupLen};
+use crate::digest::Digest;
+use crate::format::footer::Footer;
+use crate::format::keys::{self, RegistryId};
+use crate::format::parsed::Key;
+use crate::format::rows::well_formed;
+use crate::format::values::{BlobRow, BlobState, GroupsRow, Placement, Row};
+use crate::store::local::FOOTER_LEN;
+use crate::store::{Direction, Location, StorageError, View};
+
+use super::super::case::{Rebuild, Verdict};
+use super::super::finding::Fault;
+use super::super::report::Level;
+use super::super::walk::{Slot, look};
+use super::{Judge, unreadable, unreadable_row};
+
+const PUSH_AGAIN: &str = "pushing the blob again heals it";
+
+impl Judge<'_> {
+    pub(super) fn blob(
+        &self,
+        view: &dyn View,
+        registry: RegistryId,
+        digest: &Digest,
+    ) -> Result<Vec<Verdict>, StorageError> {
+        let key = Key::Blob(registry, *digest);
+        let row = match look::<BlobRow>(view, &key.encode())? {
+            Slot::There(row) => row,
+            Slot::Absent => return Ok(Vec::new()),
+            Slot::Unreadable(what) => return Ok(vec![unreadable_row(&key, &what)]),
+        };
+        let (id, digest) = (registry.0, *digest);
+        if row.state == BlobState::Quarantined {
+            return Ok(vec![self.quarantined(view, registry, digest, row)?]);
+        }
+        if let Some(what) = contradiction(&row) {
+            return Ok(vec![Verdict::leave(Fault::BlobRowDamaged { registry: id, digest, what }, PUSH_AGAIN)]);
+        }
+        let mut verdicts = Vec::new();
+        match row.placement {
+            Placement::Inline(location) => {
+                let intact = |bytes: &Vec<u8>| {
+                    bytes.len() as u64 == row.stored_size && *blake3::hash(bytes).as_bytes() == row.root
+                };
+                let fault = match view.get(&keys::inline_bytes(location))? {
+                    None => Some(Fault::InlineBytesMissing { registry: id, digest, location }),
+                    Some(bytes) if !intact(&bytes) => {
+                        Some(Fault::InlineBytesDamaged { registry: id, digest, location })
+                    }
+                    Some(bytes) if self.level == Level::Bytes && Digest::of(digest.algorithm(), &bytes) != digest => {
+                        Some(Fault::InlineBytesDamaged { registry: id, digest, location })
+                    }
+                    Some(_) => None,
+                };
+                let damage = if matches!(fault, Some(Fault::InlineBytesMissing { .. })) {
+                    Damage::Missing
+                } else {
+                    Damage::Digest
+                };
+                verdicts.extend(fault.map(|fault| Verdict::quarantine(fault, registry, digest, row.placement, damage)));
+            }
+            Placement::File(location) => {
+                if let Some(what) = wrong_groups(view, &row, location)? {
+                    let fault = Fault::GroupsWrong { registry: id, digest, location, what };
+                    let (size, group_len) = (row.stored_size, row.group_len);
+                    let rebuild = Rebuild { registry, digest, location, size, group_len, with_row: false };
+                    let how = "computed anew from the file, which gives the digest";
+                    verdicts.push(Verdict::rebuild(fault, how, rebuild));
+                }
+                verdicts.extend(kept_removal(view, location)?);
+                if self.level >= Level::Files {
+                    verdicts.extend(self.file(registry, &digest, &row, location)?);
+                }
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// A blob whose bytes were found damaged. Should they be right after all, as when an operator has brought its file back,
+    /// the whole of them proves it.
+    fn quarantined(
+        &self,
+        view: &dyn View,
+        registry: RegistryId,
+        digest: Digest,
+        row: BlobRow,
+    ) -> Result<Verdict, StorageError> {
+        const RIGHT_AGAIN: &str = "served again: its bytes give the digest";
+        let fault = Fault::BlobQuarantined { registry: registry.0, digest };
+        if self.level < Level::Bytes {
+            return Ok(Verdict::leave(fault, PUSH_AGAIN));
+        }
+        Ok(match row.placement {
+            Placement::File(location)
+                if self.inner.blobs.len(location)? == Some(row.stored_size.saturating_add(FOOTER_LEN)) =>
+            {
+                let (size, group_len) = (row.stored_size, row.group_len);
+                let rebuild = Rebuild { registry, digest, location, size, group_len, with_row: false };
+                Verdict::rebuild(fault, RIGHT_AGAIN, rebuild)
+            }
+            Placement::File(_) => Verdict::leave(fault, PUSH_AGAIN),
+            Placement::Inline(location) => match view.get(&keys::inline_bytes(location))? {
+                Some(bytes) if Digest::of(digest.algorithm(), &bytes) == digest && bytes.len() as u64 == row.size => {
+                    let generation = row.generation.wrapping_add(1);
+                    let root = *blake3::hash(&bytes).as_bytes();
+                    let right = BlobRow { state: BlobState::Live, generation, root, ..row };
+                    Verdict::put(fault, RIGHT_AGAIN, &keys::blob(registry, &digest), &right.encode())
+                }
+                _ => Verdict::leave(fault, PUSH_AGAIN),
+            },
+        })
+    }
+
+    /// What is wrong with a blob's file, without reading its bytes.
+    fn file(
+        &self,
+        registry: RegistryId,
+        digest: &Digest,
+        row: &BlobRow,
+        location: Location,
+    ) -> Result<Option<Verdict>, StorageError> {
+        let (whose, registry, digest) = (registry, registry.0, *digest);
+        let expected = row.stored_size.saturating_add(FOOTER_LEN);
+        let fault = match self.inner.blobs.len(location)? {
+            None => Some(Fault::FileMissing { registry, digest, location }),
+            Some(found) if found != expected => Some(Fault::FileSize { registry, digest, location, expected, found }),
+            Some(_) => match self.inner.blobs.open(location, row.stored_size)?.read_footer() {
+                Err(error) => Some(Fault::FileUnreadable { registry, digest, location, what: error.to_string() }),
+                Ok(bytes) => footer_fault(&bytes, &digest, row).map(|what| Fault::FooterDiffers {
+                    registry,
+                    digest,
+                    location,
+                    what: what.to_owned(),
+                }),
+            },
+        };
+        let damage = match &fault {
+            Some(Fault::FileMissing { .. }) => Some(Damage::Missing),
+            Some(Fault::FileSize { expected, found, .. }) => {
+                Some(Damage::Length { expected: *expected, found: *found })
+            }
+            _ => None,
+        };
+        Ok(fault.map(|fault| match damage {
+            Some(damage) => Verdict::quarantine(fault, whose, digest, row.placement, damage),
+            None => Verdict::leave(fault, PUSH_AGAIN),
+        }))
+    }
+
+    /// The note that a blob could not be read.
+    pub(super) fn suspect(
+        &self,
+        view: &dyn View,
+        registry: RegistryId,
+        digest: &Digest,
+    ) -> Result<Vec<Verdict>, StorageError> {
+        let key = Key::Suspect(registry, *digest);
+        let Some(value) = view.get(&key.encode())? else { return Ok(Vec::new()) };
+        if view.get(&keys::blob(registry, digest))?.is_none() {
+            let fault = Fault::SuspectLeftOver { registry: registry.0, digest: *digest };
+            return Ok(vec![Verdict::delete(fault, "removed: there is no such blob", &key.encode())]);
+        }
+        let unreadable = well_formed(&key.encode(), &value).err();
+        Ok(unreadable.map(|error| unreadable_row(&key, &error.to_string())).into_iter().collect())
+    }
+
+    /// A removal row, a row of chaining values or inline bytes, by themselves.
+    pub(super) fn removal(&self, view: &dyn View, key: &Key, location: Location) -> Result<Vec<Verdict>, StorageError> {
+        let mut verdicts = unreadable(view, key)?;
+        if matches!(key, Key::Removal(_)) && view.get(&key.encode())?.is_some() {
+            verdicts.push(Verdict::leave(Fault::RemovalPending { location }, "it goes by itself"));
+        }
+        Ok(verdicts)
+    }
+}
+
+/// What in a blob's row cannot be.
+pub(in super::super) fn contradiction(row: &BlobRow) -> Option<String> {
+    if let Err(error) = GroupLen::new(row.group_len) {
+        return Some(error.to_string());
+    }
+    if row.codec != 0 {
+        return Some(format!("unknown codec codec={}", row.codec));
+    }
+    (row.size != row.stored_size)
+        .then(|| format!("plain bytes of another length size={} stored_size={}", row.size, row.stored_size))
+}
+
+/// What a footer says that its blob's row does not.
+pub(in super::super) fn footer_fault(
+    bytes: &[u8; FOOTER_LEN as usize],
+    digest: &Digest,
+    row: &BlobRow,
+) -> Option<&'static str> {
+    let Ok(footer) = Footer::decode(bytes) else { return Some("no footer") };
+    if footer.digest != *digest {
+        return Some("another digest");
+    }
+    if footer.size != row.size {
+        return Some("another size");
+    }
+    (footer.group_len != row.group_len || footer.root != row.root).then_some("another fingerprint")
+}
+
+/// What is wrong with the chaining values of a blob in a file.
+fn wrong_groups(view: &dyn View, row: &BlobRow, location: Location) -> Result<Option<String>, StorageError> {
+    let Ok(group_len) = GroupLen::new(row.group_len) else { return Ok(None) };
+    let expected = group_len.group_count(row.stored_size);
+    if expected <= 1 {
+        return Ok(None);
+    }
+    Ok(match fold_groups(view, location)? {
+        Err(what) => Some(what),
+        Ok(fold) if fold.count() != expected => {
+            Some(format!("another number of groups expected={expected} found={}", fold.count()))
+        }
+        Ok(fold) => (fold.value() != Some(row.root)).then(|| "they do not lead to the root".to_owned()),
+    })
+}
+
+/// Folds the chaining values stored for a location; in words why that cannot be done.
+pub(super) fn fold_groups(view: &dyn View, location: Location) -> Result<Result<GroupFold, String>, StorageError> {
+    let mut fold = Ok(GroupFold::default());
+    view.scan(&keys::all_groups(location), Direction::Forward, &mut |key, value| {
+        fold = match (&mut fold, Key::parse(key)) {
+            (Ok(fold), Some(Key::Groups(_, first))) if u64::from(first) == fold.count() => {
+                match GroupsRow::decode(value, location, first) {
+                    Ok(GroupsRow(values)) => {
+                        values.into_iter().for_each(|value| fold.push(value));
+                        return std::ops::ControlFlow::Continue(());
+                    }
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+            (Ok(fold), _) => Err(format!("groups do not follow one another from={}", fold.count())),
+            (Err(what), _) => Err(std::mem::take(what)),
+        };
+        std::ops::ControlFlow::Break(())
+    })?;
+    Ok(fold)
+}
+
+/// A removal row for a location that is in use. The commit that gives a location up takes it from its owner, too, so the
+/// owner is believed: bytes too many, never bytes missing.
+pub(super) fn kept_removal(view: &dyn View, location: Location) -> Result<Option<Verdict>, StorageError> {
+    let key = keys::removal(location);
+    let there = view.get(&key)?.is_some();
+    Ok(there.then(|| Verdict::delete(Fault::RemovalOfLive { location }, "the location is in use and stays", &key)))
+}

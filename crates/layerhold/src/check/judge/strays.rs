@@ -1,0 +1,120 @@
+//! Locations that no blob, no session and no removal has: what is left there, and whether it may be the only copy of
+//! something.
+//!
+//! Whoever asks has proved that nothing has the location. Locations are drawn once and written in a row before anything
+//! else exists under them, so a location without an owner never gets one.
+
+use crate::digest::{Algorithm, Digest};
+use crate::engine::collect_some;
+use crate::format::footer::Footer;
+use crate::format::keys::{self, RegistryId};
+use crate::format::values::{BlobRow, BlobState, Placement};
+use crate::store::local::FOOTER_LEN;
+use crate::store::{Direction, Location, StorageError, View};
+
+use super::super::case::{Rebuild, Remedy, Verdict};
+use super::super::finding::Fault;
+use super::super::report::Level;
+use super::super::walk::{Slot, first, look};
+use super::Judge;
+
+/// Where bytes with a digest are missed, or stored already.
+enum Wanted {
+    /// Links lead to a blob that is not there.
+    By(RegistryId),
+    /// The blob is stored in every registry that links it, and in one at least.
+    Nowhere,
+    /// No registry knows it.
+    Unknown,
+}
+
+impl Judge<'_> {
+    pub(super) fn stray(&self, view: &dyn View, location: Location) -> Result<Vec<Verdict>, StorageError> {
+        let mut verdicts = Vec::new();
+        let size = if view.get(&keys::removal(location))?.is_some() { None } else { self.inner.blobs.len(location)? };
+        if let Some(bytes) = view.get(&keys::inline_bytes(location))? {
+            let fault = Fault::InlineBytesLeftOver { location };
+            let mut only_copy = false;
+            for algorithm in Algorithm::ALL {
+                only_copy |= matches!(self.wanted(view, &Digest::of(algorithm, &bytes))?, Wanted::By(_));
+            }
+            verdicts.push(if only_copy {
+                Verdict::leave(fault, "they are the bytes of a blob whose row is gone; push that again")
+            } else {
+                Verdict::delete(fault, "removed: no blob has them", &keys::inline_bytes(location))
+            });
+        }
+        let groups = first(view, &keys::all_groups(location))?.is_some();
+        if groups && (size.is_none() || self.level < Level::Files) {
+            let fault = Fault::GroupsLeftOver { location };
+            verdicts.push(if size.is_none() {
+                Verdict { fault, remedy: Remedy::Retire { how: "removed: nothing has the location", location } }
+            } else {
+                Verdict::leave(fault, "their file is there: a repair that looks at files judges both")
+            });
+        }
+        if let Some(size) = size.filter(|_| self.level >= Level::Files) {
+            verdicts.push(self.stray_file(view, location, size)?);
+        }
+        Ok(verdicts)
+    }
+
+    fn stray_file(&self, view: &dyn View, location: Location, size: u64) -> Result<Verdict, StorageError> {
+        let retire = |fault, how| Verdict { fault, remedy: Remedy::Retire { how, location } };
+        let Some(footer) = self.footer(location, size)? else {
+            return Ok(retire(
+                Fault::OrphanFile { location, size },
+                "removed: no row has it, and it is no blob's file",
+            ));
+        };
+        let Footer { digest, group_len, .. } = footer;
+        let unclaimed = Fault::UnclaimedFile { location, digest, size: footer.size };
+        Ok(match self.wanted(view, &digest)? {
+            Wanted::By(registry) => {
+                let fault = Fault::LostBlob { registry: registry.0, digest, location, size: footer.size };
+                let rebuild = Rebuild { registry, digest, location, size: footer.size, group_len, with_row: true };
+                Verdict::rebuild(fault, "the blob's row is made anew from its file, which gives the digest", rebuild)
+            }
+            Wanted::Nowhere => retire(unclaimed, "removed: the blob is stored elsewhere"),
+            Wanted::Unknown => {
+                Verdict::leave(unclaimed, "it may be the only copy of the blob; push that, or remove it")
+            }
+        })
+    }
+
+    /// The footer of a file, if it is the file of a blob.
+    fn footer(&self, location: Location, size: u64) -> Result<Option<Footer>, StorageError> {
+        let Some(len) = size.checked_sub(FOOTER_LEN) else { return Ok(None) };
+        let bytes = match self.inner.blobs.open(location, len)?.read_footer() {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(StorageError::io("read footer", location.to_string(), error)),
+        };
+        Ok(Footer::decode(&bytes).ok().filter(|footer| footer.size == len))
+    }
+
+    fn wanted(&self, view: &dyn View, digest: &Digest) -> Result<Wanted, StorageError> {
+        let registries = collect_some(view, &keys::registry_names(), Direction::Forward, usize::MAX, |_, value| {
+            Ok(value.try_into().ok().map(u32::from_be_bytes))
+        })?;
+        let mut stored = false;
+        for registry in registries.into_iter().map(RegistryId) {
+            let blob = match look::<BlobRow>(view, &keys::blob(registry, digest))? {
+                Slot::There(blob) => blob,
+                Slot::Absent | Slot::Unreadable(_) => {
+                    if first(view, &keys::link_backs(registry, digest))?.is_some() {
+                        return Ok(Wanted::By(registry));
+                    }
+                    continue;
+                }
+            };
+            stored |= blob.state == BlobState::Live
+                && match blob.placement {
+                    Placement::Inline(location) => view.get(&keys::inline_bytes(location))?.is_some(),
+                    Placement::File(location) => {
+                        self.inner.blobs.len(location)? == Some(blob.stored_size.saturating_add(FOOTER_LEN))
+                    }
+                };
+        }
+        Ok(if stored { Wanted::Nowhere } else { Wanted::Unknown })
+    }
+}
