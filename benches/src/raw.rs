@@ -106,6 +106,23 @@ impl Raw {
         found.into_iter().filter(|row| row.as_ref().unwrap().is_some()).count()
     }
 
+    /// Reads all rows in order; gives how many there are.
+    #[must_use]
+    pub fn scan(&self) -> u64 {
+        let mut read = ReadOptions::default();
+        read.set_verify_checksums(true);
+        let mut rows = self.db.raw_iterator_opt(read);
+        rows.seek_to_first();
+        let mut count = 0;
+        while let Some((key, value)) = rows.item() {
+            std::hint::black_box((key, value));
+            count += 1;
+            rows.next();
+        }
+        rows.status().unwrap();
+        count
+    }
+
     fn rows(&self) -> &ColumnFamily {
         self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME).unwrap()
     }

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use layerhold::Options;
 
+use crate::command::Output;
 use crate::config::Settings;
-use crate::{log, serve, store};
+use crate::control::{Depth, Request};
+use crate::{command, log, serve, store};
 
 /// A container registry over one transactional store
 #[derive(Debug, Parser)]
@@ -36,16 +38,55 @@ enum Verb {
         #[arg(long, env = "LAYERHOLD_DATA", value_name = "DIR")]
         data: PathBuf,
     },
+    /// Prove that a store is sound: every row and file is what the format says
+    ///
+    /// Works on a store that a server has open as well: it is asked over the socket control.sock in the data directory, which
+    /// only its owner may use. Exit code: 0 where nothing is wrong or lost (leftovers of a crash may be listed), 1 where
+    /// something is, 2 where it could not be done or was stopped.
+    Check {
+        /// How deep to look
+        #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
+        level: Depth,
+        /// Say it in lines of JSON
+        #[arg(long)]
+        json: bool,
+        /// Directory of the store
+        #[arg(env = "LAYERHOLD_DATA", value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Mend what other rows or the bytes of files prove, and say what is left and why
+    ///
+    /// Each mend is one change in the change log. It can be stopped and run again. Works through a running server as check
+    /// does, with the same exit codes: 1 where something wrong or lost is left.
+    Repair {
+        /// How deep to look
+        #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
+        level: Depth,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        /// Say it in lines of JSON
+        #[arg(long)]
+        json: bool,
+        /// Directory of the store
+        #[arg(env = "LAYERHOLD_DATA", value_name = "DIR")]
+        data: PathBuf,
+    },
     /// Print the version
     Version,
 }
 
-/// Runs the program: 0 where it did what was asked, 1 where it could not, 2 where the command line was wrong.
+/// Runs the program: 0 where it did what was asked, 1 where it could not, 2 where the command line was wrong. The verbs of
+/// [`command`] have codes of their own.
 #[must_use]
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Serve { config, settings } => serve_with(config, *settings),
         Verb::Inspect { data } => inspect(&data),
+        Verb::Check { level, json, data } => return command::run(&data, Request::Check { level }, output(json)),
+        Verb::Repair { level, dry_run, json, data } => {
+            return command::run(&data, Request::Repair { level, dry_run }, output(json));
+        }
         Verb::Version => print(concat!("layerhold ", env!("CARGO_PKG_VERSION"))),
     };
     match outcome {
@@ -55,6 +96,10 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn output(json: bool) -> Output {
+    if json { Output::Json } else { Output::Human }
 }
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;

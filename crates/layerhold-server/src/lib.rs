@@ -6,7 +6,8 @@
 //!
 //! A request's way: [`listen`] accepts a connection and speaks HTTP on it, [`connection`] keeps its time limits, [`app`]
 //! picks the protocol, the registry and the thread. Bodies come in through [`arrival`], whole within a [`budget`]
-//! ([`collect`]) or as a stream ([`upload`]); blobs go out through [`download`] in pooled [`buffers`].
+//! ([`collect`]) or as a stream ([`upload`]); blobs go out through [`download`] in pooled [`buffers`]. What an operator asks
+//! of a running server comes in through [`control`], which is no listener; [`command`] has those verbs.
 
 pub mod answer;
 pub mod app;
@@ -16,8 +17,10 @@ pub mod budget;
 pub mod buffers;
 pub mod cli;
 pub mod collect;
+pub mod command;
 pub mod config;
 pub mod connection;
+pub mod control;
 pub mod download;
 mod download_url;
 mod ecr;

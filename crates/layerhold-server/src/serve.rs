@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::app::App;
 use crate::config::{Config, ConfigError};
 use crate::connection::Patience;
+use crate::control::serve::Control;
 use crate::host::Wanted;
 use crate::listen::{self, Limits, Listener};
 use crate::store::{self, Found, StoreError};
@@ -86,6 +87,10 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         tracing::warn!(data = %config.data.display(), "unsuitable medium: {warning}");
     }
     let app = Arc::new(App::new(engine.clone(), config, registries)?);
+    // A server without its socket serves all the same: only the operator's commands have to wait until it is stopped.
+    let control = Control::start(&runtime, engine.clone(), &config.data)
+        .inspect_err(|error| tracing::warn!(cause = %error, "the control socket cannot be made"))
+        .ok();
     let (stop_maintenance, maintenance) = maintain(engine.clone()).map_err(ServeError::Runtime)?;
 
     let limits = Limits {
@@ -111,6 +116,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         Ok(())
     });
 
+    drop(control);
     // Calls that are still running hold bytes that clients sent: they get the drain time again to be written down.
     runtime.shutdown_timeout(config.shutdown_timeout);
     drop(stop_maintenance);

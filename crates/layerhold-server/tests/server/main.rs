@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test may look at the clock and be told its seed")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
+mod check;
 mod client;
 mod damage;
 mod differential;
