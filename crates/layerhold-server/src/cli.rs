@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use layerhold::Options;
+use layerhold::recovery::Agreed;
 
-use crate::command::Output;
+use crate::command::{Output, Task};
 use crate::config::Settings;
 use crate::control::{Depth, Request};
 use crate::{command, log, serve, store};
@@ -72,6 +73,45 @@ enum Verb {
         #[arg(env = "LAYERHOLD_DATA", value_name = "DIR")]
         data: PathBuf,
     },
+    /// Read everything once, quarantine what is damaged, and compute damaged chaining values again
+    ///
+    /// What a server does by itself about once a week. Works through a running server as check does; exit codes as there.
+    Scrub {
+        /// Say it in lines of JSON
+        #[arg(long)]
+        json: bool,
+        /// Directory of the store
+        #[arg(env = "LAYERHOLD_DATA", value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Bring a store back that does not open, where a second copy proves that nothing is lost
+    ///
+    /// Exit code: 0 where the store opens now, 2 where this is not possible; check says what is.
+    Restore {
+        /// Say it in lines of JSON
+        #[arg(long)]
+        json: bool,
+        /// Directory of the store; nobody may have it open
+        #[arg(env = "LAYERHOLD_DATA", value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Go on with what is left of a store that does not open
+    ///
+    /// What is lost has to be named as check named it, so that nobody agrees to more than they saw. Exit codes as restore.
+    AcceptLoss {
+        /// The sequence up to which everything was acknowledged; left out where nothing says
+        #[arg(long, value_name = "N")]
+        expected: Option<u64>,
+        /// The sequence up to which everything can be brought back
+        #[arg(long, value_name = "M")]
+        recovered: u64,
+        /// Say it in lines of JSON
+        #[arg(long)]
+        json: bool,
+        /// Directory of the store; nobody may have it open
+        #[arg(env = "LAYERHOLD_DATA", value_name = "DIR")]
+        data: PathBuf,
+    },
     /// Print the version
     Version,
 }
@@ -83,9 +123,13 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Serve { config, settings } => serve_with(config, *settings),
         Verb::Inspect { data } => inspect(&data),
-        Verb::Check { level, json, data } => return command::run(&data, Request::Check { level }, output(json)),
-        Verb::Repair { level, dry_run, json, data } => {
-            return command::run(&data, Request::Repair { level, dry_run }, output(json));
+        Verb::Check { level, json, data } => return ask(&data, Request::Check { level }, json),
+        Verb::Repair { level, dry_run, json, data } => return ask(&data, Request::Repair { level, dry_run }, json),
+        Verb::Scrub { json, data } => return ask(&data, Request::Scrub, json),
+        Verb::Restore { json, data } => return command::run(&data, Task::Restore, output(json)),
+        Verb::AcceptLoss { expected, recovered, json, data } => {
+            let task = Task::AcceptLoss(Agreed { expected, recovered });
+            return command::run(&data, task, output(json));
         }
         Verb::Version => print(concat!("layerhold ", env!("CARGO_PKG_VERSION"))),
     };
@@ -96,6 +140,10 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn ask(data: &std::path::Path, request: Request, json: bool) -> ExitCode {
+    command::run(data, Task::Ask(request), output(json))
 }
 
 fn output(json: bool) -> Output {

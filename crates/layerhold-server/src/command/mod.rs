@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use layerhold::{Options, StorageError};
+use layerhold::recovery::{self, Agreed, RecoveryError};
+use layerhold::{Engine, Options, StorageError};
 
 use crate::control::work::Say;
 use crate::control::{Line, Request, ask, socket, work};
@@ -34,24 +35,43 @@ pub enum Output {
     Json,
 }
 
-/// Carries `request` out on the store in `data` and says on standard output what comes of it.
+/// What a command does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// What a running server does as well.
+    Ask(Request),
+    /// Bring everything back from a second copy.
+    Restore,
+    /// Go on with what can be brought back.
+    AcceptLoss(Agreed),
+}
+
+/// Carries `task` out on the store in `data` and says on standard output what comes of it.
 #[must_use]
-pub fn run(data: &Path, request: Request, output: Output) -> ExitCode {
+pub fn run(data: &Path, task: Task, output: Output) -> ExitCode {
     let stop = Arc::new(AtomicBool::new(false));
     if let Err(error) = interrupt::watch(Arc::clone(&stop)) {
         return failed(&error);
     }
     let mut code = NOT_DONE;
+    let mut refused = false;
     let mut broken = None;
     let mut screen = Screen::new();
     let mut say = |line: &Line| {
-        if let Line::Done { sound, stopped, .. } = line {
-            code = match (stopped, sound) {
-                (true, _) => NOT_DONE,
-                (false, true) => SOUND,
-                (false, false) => FOUND,
-            };
-        }
+        refused |= matches!(line, Line::Refused { .. });
+        code = match line {
+            Line::Recovered { .. } => SOUND,
+            Line::Refused { .. } => FOUND,
+            Line::Done { stopped: true, .. } => NOT_DONE,
+            Line::Done { sound, .. } => {
+                if *sound && !refused {
+                    SOUND
+                } else {
+                    FOUND
+                }
+            }
+            Line::Progress { .. } | Line::Finding { .. } | Line::Failed { .. } => NOT_DONE,
+        };
         let said = match output {
             Output::Human => screen.say(line),
             Output::Json => json(line),
@@ -64,7 +84,7 @@ pub fn run(data: &Path, request: Request, output: Output) -> ExitCode {
             }
         }
     };
-    let done = carry_out(data, request, &stop, &mut say);
+    let done = carry_out(data, task, &stop, &mut say);
     screen.end();
     match (broken, done) {
         // Whoever read the output has seen enough.
@@ -79,9 +99,36 @@ pub fn run(data: &Path, request: Request, output: Output) -> ExitCode {
     }
 }
 
-fn carry_out(data: &Path, request: Request, stop: &AtomicBool, say: Say<'_>) -> Result<(), Box<dyn std::error::Error>> {
-    let engine = match store::open(data, Options::default()) {
-        Ok(engine) => engine,
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn carry_out(data: &Path, task: Task, stop: &AtomicBool, say: Say<'_>) -> Outcome {
+    let by = work::operator().principal;
+    let recovered = match task {
+        Task::Ask(request) => return look(data, request, stop, say),
+        Task::Restore => recovery::restore(data, &Options::default(), &by),
+        Task::AcceptLoss(agreed) => recovery::accept_loss(data, &Options::default(), &by, agreed),
+    };
+    match recovered {
+        Ok(recovered) => {
+            let _ = say(&Line::recovered(&recovered));
+            Ok(())
+        }
+        Err(error) => {
+            if let RecoveryError::NotPossible { examination } | RecoveryError::Changed { examination } = &error {
+                let _ = say(&Line::refused(examination));
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Looks at a store, and mends it if asked to: offline, or through the server that has it open.
+fn look(data: &Path, request: Request, stop: &AtomicBool, say: Say<'_>) -> Outcome {
+    let only_reads = matches!(request, Request::Check { .. } | Request::Repair { dry_run: true, .. });
+    let opened = if only_reads { open_for_reads(data, say) } else { store::open(data, Options::default()).map(Some) };
+    let engine = match opened {
+        Ok(Some(engine)) => engine,
+        Ok(None) => return Ok(()),
         Err(StoreError::Refused { path, source: source @ StorageError::Locked { .. } }) => {
             // Whoever has it open answers, if it is a server.
             return match socket::connect(data) {
@@ -93,6 +140,17 @@ fn carry_out(data: &Path, request: Request, stop: &AtomicBool, say: Say<'_>) -> 
     };
     work::carry_out(&engine, request, stop, say);
     Ok(engine.close()?)
+}
+
+/// Opens a store without changing it. Of one that does not open it is said why and what can be done, and what can be read
+/// of it is opened.
+fn open_for_reads(data: &Path, say: Say<'_>) -> Result<Option<Engine>, StoreError> {
+    let refused = |source| StoreError::Refused { path: data.to_owned(), source };
+    let examination = recovery::examine(data, &Options::default()).map_err(refused)?;
+    if !examination.is_sound() && (say(&Line::refused(&examination)).is_break() || !examination.readable) {
+        return Ok(None);
+    }
+    Engine::open_read_only(data, Options::default()).map(Some).map_err(refused)
 }
 
 fn json(line: &Line) -> io::Result<()> {

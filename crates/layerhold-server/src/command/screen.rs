@@ -54,9 +54,15 @@ fn bar(line: &Line) -> String {
     let share = (done.saturating_mul(100) / total).min(100);
     let full = share * BAR_CELLS / 100;
     let cells: String = (0..BAR_CELLS).map(|cell| if cell < full { '#' } else { '.' }).collect();
-    let mut text = format!("[{cells}] {share:3}% {stage}: {} rows", grouped(*rows));
-    if *bytes_total > 0 {
-        text.push_str(&format!(", {} of {}", mebibytes(*bytes), mebibytes(*bytes_total)));
+    let mut text = format!("{stage}: {} rows", grouped(*rows));
+    // Without totals there is nothing to draw a bar of.
+    if *rows_total > 0 {
+        text = format!("[{cells}] {share:3}% {text}");
+    }
+    match (*bytes, *bytes_total) {
+        (0, 0) => {}
+        (bytes, 0) => text.push_str(&format!(", {}", mebibytes(bytes))),
+        (bytes, total) => text.push_str(&format!(", {} of {}", mebibytes(bytes), mebibytes(total))),
     }
     if *findings > 0 {
         text.push_str(&format!(", {findings} found"));
@@ -67,6 +73,25 @@ fn bar(line: &Line) -> String {
 fn text(line: &Line) -> String {
     match line {
         Line::Progress { .. } => String::new(),
+        Line::Refused { damages, expected, recovered, readable, unfinished, choices } => {
+            let mut text = String::from("the store does not open\n");
+            damages.iter().for_each(|damage| text.push_str(&format!("{:9}{damage}\n", "")));
+            let expected = expected.map_or("nothing says up to which".to_owned(), |expected| expected.to_string());
+            text.push_str(&format!("{:9}acknowledged up to sequence: {expected}\n", ""));
+            text.push_str(&format!("{:9}can be brought back up to sequence: {recovered}\n", ""));
+            if let Some(unfinished) = unfinished {
+                text.push_str(&format!("{:9}{unfinished} was begun and cut off: make it again\n", ""));
+            }
+            let choices = if choices.is_empty() { "none; put files back".to_owned() } else { choices.join(", ") };
+            text.push_str(&format!("{:9}choices: {choices}\n", ""));
+            if *readable {
+                text.push_str("what can be read of it:\n");
+            }
+            text
+        }
+        Line::Recovered { choice, sequence, recovered, aside } => format!(
+            "{choice}: everything up to sequence {recovered} is there; change {sequence} says so, the old files are in {aside}\n"
+        ),
         Line::Failed { cause } => format!("could not be done: {cause}\n"),
         Line::Finding { name, severity, facts, repositories, more, outcome, remark } => {
             let facts: Vec<_> = facts.iter().map(|(name, value)| format!("{name}={value}")).collect();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use layerhold::check::{Finding, Outcome, Progress, Report, TouchedRepository};
+use layerhold::recovery::{Examination, Recovered};
+use layerhold::scrub::ScrubFinding;
 use serde::{Deserialize, Serialize};
 
 /// One line. A reader passes over members and kinds of lines that it does not know.
@@ -41,6 +43,33 @@ pub enum Line {
         /// How it was mended, or why it was left.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         remark: String,
+    },
+    /// The store does not open. What can be read of it is looked at after this, if anything can.
+    Refused {
+        /// What is wrong, file by file.
+        damages: Vec<String>,
+        /// The highest sequence that anything proves was acknowledged, where anything does.
+        expected: Option<u64>,
+        /// The sequence up to which everything can be brought back.
+        recovered: u64,
+        /// Whether anything can be read of it.
+        readable: bool,
+        /// A choice that was begun and has to be made again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unfinished: Option<String>,
+        /// What an operator can choose: `restore`, `accept-loss`.
+        choices: Vec<String>,
+    },
+    /// A choice was carried out; the store opens now.
+    Recovered {
+        /// What was chosen.
+        choice: String,
+        /// Where the change log speaks of it.
+        sequence: u64,
+        /// The sequence up to which everything was brought back.
+        recovered: u64,
+        /// The directory with the old files, in the store's.
+        aside: String,
     },
     /// The end: what it came to.
     Done {
@@ -131,6 +160,53 @@ impl Line {
             more: finding.touched.more,
             outcome: outcome.to_owned(),
             remark: remark.to_owned(),
+        }
+    }
+
+    /// The line for something that a scrub found, in the words of a check.
+    #[must_use]
+    pub fn scrub_finding(finding: &ScrubFinding) -> Line {
+        let (name, severity, outcome) = match finding {
+            ScrubFinding::BlobQuarantined { .. } => ("blob-quarantined", "lost", "found"),
+            ScrubFinding::BlobRebuilt { .. } => ("groups-wrong", "wrong", "mended"),
+            ScrubFinding::Footer { .. } => ("footer-differs", "wrong", "found"),
+            ScrubFinding::Unreadable { .. } => ("file-unreadable", "wrong", "found"),
+            ScrubFinding::ManifestQuarantined { .. } => ("manifest-bytes-damaged", "lost", "found"),
+            ScrubFinding::ManifestRows { .. } => ("manifest-row-differs", "wrong", "found"),
+            _ => ("unreadable-row", "lost", "found"),
+        };
+        Line::Finding {
+            name: name.to_owned(),
+            severity: severity.to_owned(),
+            facts: [("what".to_owned(), finding.to_string())].into(),
+            repositories: Vec::new(),
+            more: false,
+            outcome: outcome.to_owned(),
+            remark: String::new(),
+        }
+    }
+
+    /// The line for a store that does not open.
+    #[must_use]
+    pub fn refused(examination: &Examination) -> Line {
+        Line::Refused {
+            damages: examination.damages.iter().map(ToString::to_string).collect(),
+            expected: examination.expected,
+            recovered: examination.recovered,
+            readable: examination.readable,
+            unfinished: examination.unfinished.map(|choice| choice.to_string()),
+            choices: examination.choices.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// The line for a choice that was carried out.
+    #[must_use]
+    pub fn recovered(recovered: &Recovered) -> Line {
+        Line::Recovered {
+            choice: recovered.choice.to_string(),
+            sequence: recovered.sequence,
+            recovered: recovered.recovered,
+            aside: recovered.aside.display().to_string(),
         }
     }
 

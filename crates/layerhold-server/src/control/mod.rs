@@ -32,6 +32,8 @@ pub enum Request {
         /// Only say what would be done.
         dry_run: bool,
     },
+    /// Read everything once, as the scrub does, and quarantine what is damaged.
+    Scrub,
 }
 
 /// How deep a check goes; each level holds the ones before it.

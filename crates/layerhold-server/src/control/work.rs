@@ -1,17 +1,23 @@
 //! Carrying a request out on an open store.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use layerhold::check::{CheckOptions, Finding, Observer, Outcome, Progress, RepairOptions};
-use layerhold::{Call, Engine, Principal};
+use layerhold::scrub::ScrubBudget;
+use layerhold::{Call, Engine, Failure, Principal};
 use tokio::time::Instant;
 
 use super::{Line, Request};
 
 /// So often it is said how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// What one step of a scrub reads, and how long it is waited for another one's.
+const SCRUB_STEP_BYTES: u64 = 16 << 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Takes lines; breaks where nobody reads them any more.
 pub type Say<'a> = &'a mut dyn FnMut(&Line) -> ControlFlow<()>;
@@ -21,6 +27,12 @@ pub type Say<'a> = &'a mut dyn FnMut(&Line) -> ControlFlow<()>;
 pub fn carry_out(engine: &Engine, request: Request, stop: &AtomicBool, say: Say<'_>) {
     let mut teller = Teller { say, stop, broken: false, said: None };
     let done = match request {
+        Request::Scrub => {
+            let last =
+                scrub(engine, &mut teller).unwrap_or_else(|failure| Line::Failed { cause: crate::chain(&failure) });
+            teller.say(&last);
+            return;
+        }
         Request::Check { level } => engine.check(&CheckOptions::default().with_level(level.into()), &mut teller),
         Request::Repair { level, dry_run } => {
             let options = RepairOptions::default().with_level(level.into()).with_dry_run(dry_run);
@@ -34,6 +46,41 @@ pub fn carry_out(engine: &Engine, request: Request, stop: &AtomicBool, say: Say<
     if !teller.broken {
         let _ = (teller.say)(&last);
     }
+}
+
+/// Reads everything once: the pass that a step began after this was called, or that began with it.
+fn scrub(engine: &Engine, teller: &mut Teller<'_>) -> Result<Line, Failure> {
+    let before = engine.scrub_progress()?;
+    let (mut rows, mut bytes, mut files) = (0, 0, 0);
+    let mut findings = BTreeMap::new();
+    let (mut mended, mut left) = (0, 0);
+    let stopped = loop {
+        let step = engine.scrub_step(ScrubBudget::bytes(SCRUB_STEP_BYTES))?;
+        if step.busy {
+            std::thread::sleep(BUSY_PAUSE);
+        }
+        rows += step.rows;
+        bytes += step.bytes;
+        files += step.blobs;
+        for finding in &step.findings {
+            let line = Line::scrub_finding(finding);
+            if let Line::Finding { name, outcome, .. } = &line {
+                *findings.entry(name.clone()).or_insert(0) += 1;
+                *(if outcome == "mended" { &mut mended } else { &mut left }) += 1;
+            }
+            teller.say(&line);
+        }
+        let stage = "scrub".to_owned();
+        let count = mended + left;
+        let progress = Line::Progress { stage, rows, rows_total: 0, bytes, bytes_total: 0, findings: count };
+        if teller.goes_on(&progress).is_break() {
+            break true;
+        }
+        if step.pass_completed && (!before.running || step.pass > before.pass) {
+            break false;
+        }
+    };
+    Ok(Line::Done { sound: left == 0, clean: left == 0, stopped, rows, files, bytes, findings, mended, left })
 }
 
 /// In whose name the change log has what an operator does.
@@ -56,20 +103,24 @@ impl Teller<'_> {
     }
 }
 
+impl Teller<'_> {
+    /// Says how far it is, now and then; breaks when it is to be stopped.
+    fn goes_on(&mut self, progress: &Line) -> ControlFlow<()> {
+        if self.said.is_none_or(|said| said.elapsed() >= PROGRESS_EVERY) {
+            self.said = Some(Instant::now());
+            self.say(progress);
+        }
+        let stop = self.broken || self.stop.load(Ordering::Relaxed);
+        if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
 impl Observer for Teller<'_> {
     fn finding(&mut self, finding: &Finding, outcome: &Outcome) {
         self.say(&Line::finding(finding, outcome));
     }
 
     fn progress(&mut self, progress: &Progress) -> ControlFlow<()> {
-        if self.said.is_none_or(|said| said.elapsed() >= PROGRESS_EVERY) {
-            self.said = Some(Instant::now());
-            self.say(&Line::progress(progress));
-        }
-        if self.broken || self.stop.load(Ordering::Relaxed) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        self.goes_on(&Line::progress(progress))
     }
 }

@@ -90,7 +90,11 @@ fn damage_is_named_and_mended_or_left_offline_and_live() {
         assert_eq!(finding["repositories"][0]["name"], "team/app");
         assert_eq!(all.last().unwrap()["sound"], false);
     }
+    // The repair quarantined it. Its file is brought back, and all of its bytes prove right.
     std::fs::write(&file, bytes).unwrap();
+    assert_eq!(run(&["check", &path(&dir)]).0, Some(1));
+    let (code, text, _) = run(&["repair", "--level=bytes", &path(&dir)]);
+    assert_eq!(code, Some(0), "{text}");
     assert_eq!(run(&["check", "--level=bytes", &path(&dir)]).0, Some(0));
 }
 
@@ -171,4 +175,75 @@ fn a_reader_that_goes_away_ends_the_command_quietly() {
     BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(2));
     assert_eq!(said, "");
+}
+
+#[test]
+fn a_scrub_reads_everything_and_quarantines_what_is_damaged() {
+    let dir = with_blobs();
+    let (code, text, _) = run(&["scrub", "--json", &path(&dir)]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(lines(&text).last().unwrap()["bytes"].as_u64().unwrap() > 200_000, "{text}");
+    let file = blob_file(&dir);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[100_000] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let server = Server::start(&dir, &["--scrub-mib-per-s=0"]);
+    let (code, text, _) = run(&["scrub", &path(&dir)]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("lost     blob-quarantined"), "{text}");
+    let (code, text, _) = run(&["check", &path(&dir)]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("blob-quarantined") && text.contains("in team/app"), "{text}");
+    server.stop();
+}
+
+#[test]
+fn a_store_that_does_not_open_says_why_and_is_restored() {
+    let dir = with_blobs();
+    std::fs::remove_file(data(&dir).join("table/CURRENT")).unwrap();
+    assert_eq!(run(&["repair", &path(&dir)]).0, Some(2));
+    let (code, text, _) = run(&["check", &path(&dir)]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.starts_with("the store does not open\n") && text.contains("choices: restore"), "{text}");
+    let (code, text, err) = run(&["restore", &path(&dir)]);
+    assert_eq!(code, Some(0), "{text}{err}");
+    assert!(text.starts_with("restore: everything up to sequence"), "{text}");
+    let (code, text, _) = run(&["check", "--level=bytes", &path(&dir)]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, _, err) = run(&["restore", &path(&dir)]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("the store is whole"), "{err}");
+}
+
+#[test]
+fn a_loss_is_accepted_only_as_it_was_shown() {
+    let dir = with_blobs();
+    // All of the table, and all of the journal but a few bytes.
+    std::fs::remove_dir_all(data(&dir).join("table")).unwrap();
+    for (_, file) in files(&data(&dir).join("journal")) {
+        let bytes = std::fs::read(&file).unwrap();
+        std::fs::write(&file, &bytes[..bytes.len().min(600)]).unwrap();
+    }
+    let (code, text, err) = run(&["check", "--json", &path(&dir)]);
+    assert_eq!(code, Some(1), "{text}{err}");
+    let all = lines(&text);
+    let refused = of_kind(&all, "refused")[0];
+    assert_eq!(refused["choices"], serde_json::json!(["accept-loss"]), "{refused}");
+    let recovered = refused["recovered"].as_u64().unwrap();
+    let mut arguments = vec!["accept-loss".to_owned()];
+    if let Some(expected) = refused["expected"].as_u64() {
+        arguments.extend(["--expected".to_owned(), expected.to_string()]);
+    }
+    let accept = |recovered: u64| {
+        let mut all = arguments.clone();
+        all.extend(["--recovered".to_owned(), recovered.to_string(), path(&dir)]);
+        run(&all.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let (code, _, err) = accept(recovered + 1);
+    assert_eq!(code, Some(2), "{err}");
+    let (code, text, err) = accept(recovered);
+    assert_eq!(code, Some(0), "{text}{err}");
+    let (code, text, _) = run(&["check", "--level=bytes", &path(&dir)]);
+    assert_eq!(code, Some(0), "{text}");
+    Server::start(&dir, &[]).stop();
 }

@@ -168,10 +168,18 @@ impl<'a> Examination<'a> {
             }
             (Mode::Repair(call), remedy) => {
                 let call = call.clone();
-                match self.mend(case, &finding.fault, remedy, &call)? {
-                    Some(outcome) => outcome,
+                match self.mend(case, &finding.fault, remedy, &call) {
+                    Ok(Some(outcome)) => outcome,
+                    Ok(None) if same(self.judged(case)?, &finding.fault).is_some() => {
+                        Outcome::Left { why: "nothing is done about it in this state" }
+                    }
                     // Somebody else changed it since.
-                    None => return Ok(()),
+                    Ok(None) => return Ok(()),
+                    // A row that the mend needs is damaged itself, and told by itself.
+                    Err(Halt::Failed(Failure::Storage(StorageError::Corrupt { .. }))) => {
+                        Outcome::Left { why: "another damaged row stands in the way; see what is said of that" }
+                    }
+                    Err(halt) => return Err(halt),
                 }
             }
         };
