@@ -130,7 +130,7 @@ pub use error::{ErrorKind, Failure, RepositoryNotFound};
 pub use manifest::{DeletedImage, ImageDetail, ImageEntry, ImageId, Manifest, ManifestHead, ManifestPut, ManifestRead};
 pub use manifest::{PutManifest, TagChange, TagFilter};
 pub use name::{Principal, Reference, RegistryName, RepositoryName, Tag};
-pub use options::{Limits, Options};
+pub use options::{Limits, Options, ReadBack};
 pub use page::Page;
 pub use registry::{DeleteMode, Registry};
 pub use repository::{Repository, RepositoryDetail, RepositorySettings, RepositoryUsage};

@@ -2,6 +2,18 @@
 
 use crate::blob::fingerprint::GroupLen;
 
+/// Whether an upload's bytes are read back before they become a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadBack {
+    /// They are not: completing never reads them again.
+    #[default]
+    Never,
+    /// All of them are read from the medium, as far as the system can be asked to, and hashed again. What a faulty memory
+    /// did to them between hashing and writing, or the medium since, is found while the client still has them. Costs a read
+    /// of the upload, so completing takes as long as it is large.
+    BeforeCommit,
+}
+
 /// Settings of an open store: plain values with their unit in the name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -32,6 +44,8 @@ pub struct Options {
     pub pull_time_ms: u64,
     /// Length of a journal segment. Default 32 MiB.
     pub journal_segment_bytes: u64,
+    /// Whether an upload's bytes are read back before they become a blob. Default never.
+    pub read_back: ReadBack,
     /// For how long after all bytes of a blob were last verified they are given out unchecked. Default 0: every byte is
     /// checked each time, which costs about a quarter of a core for each GB/s.
     ///
@@ -75,6 +89,7 @@ impl Default for Options {
             closed_time_ms_max: HOUR_MS,
             pull_time_ms: HOUR_MS,
             journal_segment_bytes: 32 << 20,
+            read_back: ReadBack::Never,
             verified_window_ms: 0,
             scrub_bytes_per_s: 0,
             scrub_interval_ms: 7 * 24 * HOUR_MS,
@@ -111,6 +126,7 @@ impl Options {
         with_closed_time_ms_max closed_time_ms_max: u64,
         with_pull_time_ms pull_time_ms: u64,
         with_journal_segment_bytes journal_segment_bytes: u64,
+        with_read_back read_back: ReadBack,
         with_verified_window_ms verified_window_ms: u64,
         with_scrub_bytes_per_s scrub_bytes_per_s: u64,
         with_scrub_interval_ms scrub_interval_ms: u64,

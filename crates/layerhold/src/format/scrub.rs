@@ -54,8 +54,15 @@ pub struct ScrubRow {
 }
 
 impl ScrubRow {
-    /// Notes where the pass stands; of too many marks every second one goes.
+    /// Notes where the pass stands: nothing behind its position was looked at yet. Marks are about as far from one another
+    /// as a sixteenth of the pass is long so far; of too many every second one goes.
     pub fn mark(&mut self, at_ms: u64) {
+        if let (Some(first), Some(last)) = (self.marks.first(), self.marks.last()) {
+            let apart_ms = at_ms.saturating_sub(first.at_ms) / (MARKS_MAX as u64 / 2);
+            if at_ms.saturating_sub(last.at_ms) < apart_ms.max(1) {
+                return;
+            }
+        }
         self.marks.push(Mark { position: self.position.clone(), at_ms });
         if self.marks.len() > MARKS_MAX {
             let mut number = 0;
@@ -174,5 +181,7 @@ mod tests {
         }
         assert!(row.marks.len() <= MARKS_MAX && row.marks.is_sorted_by_key(|mark| mark.at_ms));
         assert_eq!(row.marks[0].at_ms, 0);
+        let gaps: Vec<_> = row.marks.windows(2).map(|marks| marks[1].at_ms - marks[0].at_ms).collect();
+        assert!(gaps.iter().all(|gap| *gap < 1_000 / 6), "{gaps:?}");
     }
 }

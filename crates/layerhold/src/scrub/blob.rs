@@ -59,6 +59,9 @@ impl Step<'_> {
     /// Begins with the blob of a row. Small ones are done at once.
     pub(super) fn begin_blob(&mut self, key: Vec<u8>, suspect: bool) -> Result<(), Failure> {
         let since_ms = self.inner.txn.committer.now_ms();
+        if !suspect {
+            self.row.mark(since_ms);
+        }
         let Some(subject) = self.subject(&key)? else {
             self.leave_blob(key, suspect);
             return Ok(());

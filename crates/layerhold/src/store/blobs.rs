@@ -65,6 +65,9 @@ pub trait StagedBlob: Send + Sync {
     /// Reads staged bytes back.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), StorageError>;
 
+    /// Asks that the next read of what was synced come from the medium and not from a cache. A hint.
+    fn forget(&self) {}
+
     /// Adds `footer` behind the `len` staged bytes and syncs. From then on [`BlobStore::open`] finds the blob; doing
     /// it twice with the same footer does no harm.
     fn publish(&mut self, len: u64, footer: &[u8]) -> Result<(), StorageError>;

@@ -292,6 +292,10 @@ impl StagedBlob for Staged {
             .map_err(|e| StorageError::io("read", &self.path, e))
     }
 
+    fn forget(&self) {
+        self.file.forget(0, self.synced);
+    }
+
     fn publish(&mut self, len: u64, footer: &[u8]) -> Result<(), StorageError> {
         self.usable()?;
         if len != self.end {

@@ -1,5 +1,6 @@
 //! The end of a session: its bytes become a blob that the repository may read.
 
+use crate::blob::fingerprint::Fingerprint;
 use crate::call::Call;
 use crate::change::RepositoryEvent;
 use crate::digest::{Algorithm, Digest};
@@ -8,6 +9,7 @@ use crate::format::codec::{Decoder, Encoder};
 use crate::format::footer::Footer;
 use crate::format::keys;
 use crate::format::values::{BlobRow, BlobState, GroupsRow, LinkRow, Placement, Row, UploadRow};
+use crate::options::ReadBack;
 use crate::repository::{Repository, live_row};
 use crate::store::{LockMode, StorageError};
 use crate::txn::{Commit, Decision, Outcome, Stop, no_limit};
@@ -196,6 +198,23 @@ impl Repository {
         accepted.ok_or(CompleteError::DigestMismatch { computed })
     }
 
+    /// Whether the bytes that are to become a blob are still those that came.
+    fn read_back(
+        &self,
+        id: &UploadId,
+        live: &Live,
+        digest: &Digest,
+        fingerprint: &Fingerprint,
+    ) -> Result<(), CompleteError> {
+        if let Staged::File(file) = &live.staged {
+            file.forget();
+        }
+        let damaged = || CompleteError::from(UploadDamaged { upload: *id });
+        let read = reread(&live.staged, live.offset, digest.algorithm(), fingerprint.group_len);
+        let (found, tree) = read.map_err(|error| if is_damage(&error) { damaged() } else { error.into() })?;
+        if found.finalize() == *digest && tree.finish().root == fingerprint.root { Ok(()) } else { Err(damaged()) }
+    }
+
     fn publish(
         &self,
         id: &UploadId,
@@ -220,6 +239,13 @@ impl Repository {
                 Placement::File(location)
             }
         };
+        if inner.options.read_back == ReadBack::BeforeCommit {
+            self.read_back(id, live, &digest, &fingerprint).inspect_err(|error| {
+                if matches!(error, CompleteError::Damaged(_)) {
+                    drop(self.end_session(id, End::Damaged, &Call::by(call.principal.clone())));
+                }
+            })?;
+        }
         let before = live.row.clone();
         let mut replaced = None;
         let scope = before.scope;

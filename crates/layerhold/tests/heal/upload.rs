@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use layerhold::format::keys;
 use layerhold::format::values::{Row, UploadRow};
 use layerhold::upload::{AppendError, CompleteError, StatusError};
-use layerhold::{Algorithm, CompleteUpload, Digest, ErrorKind, Expected, PartRange, UploadId};
+use layerhold::{Algorithm, CompleteUpload, Digest, ErrorKind, Expected, PartRange, ReadBack, UploadId};
 use layerhold_testkit::fs::{Call, Failure, Fault, Repeat, damage};
 use layerhold_testkit::operation::pool::noise;
 
-use super::support::{GROUP, Rig, call, read};
+use super::support::{GROUP, Rig, call, options, read};
 
 const LEN: usize = 3 * GROUP + 50;
 
@@ -159,4 +159,29 @@ fn staged_bytes_that_were_damaged_before_they_became_a_blob_are_never_served() {
     assert_eq!(reader.read_at(0, &mut vec![0; LEN]).unwrap_err().kind(), ErrorKind::Corrupt);
     rig.push(&bytes);
     assert_eq!(read(&rig.app(), &digest), bytes);
+}
+
+#[test]
+fn bytes_that_are_read_back_before_the_commit_are_found_damaged_while_the_client_has_them() {
+    for len in [LEN, 500] {
+        for damaged in [false, true] {
+            let rig = Rig::with(options().with_read_back(ReadBack::BeforeCommit));
+            let bytes = noise(1, len);
+            let id = rig.app().begin_upload(Algorithm::Sha256, &call()).unwrap();
+            let range = PartRange { first_byte: 0, len: len as u64 };
+            rig.app().append_part(&id, range, bytes.clone(), &call()).unwrap();
+            // The session stays warm, so nothing else looks at the file again. Small ones stay in memory.
+            if damaged && len == LEN {
+                damage::flip_bit(&rig.fs, &file(&rig, &id), GROUP as u64 * 8).unwrap();
+            }
+            let complete = CompleteUpload::expecting(Expected::Digest(Digest::sha256(&bytes)));
+            match rig.app().complete_upload(&id, &complete, &call()) {
+                Ok(done) => assert!(read(&rig.app(), &done.digest) == bytes && !(damaged && len == LEN)),
+                Err(error) => {
+                    assert!(damaged && matches!(error, CompleteError::Damaged(_)), "{error}");
+                    assert_ended(&rig, &id);
+                }
+            }
+        }
+    }
 }
