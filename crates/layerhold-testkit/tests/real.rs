@@ -38,8 +38,8 @@ fn an_answer_before_its_time_is_noticed_after_a_random_kill() {
     assert!(!outcome.violations.is_empty(), "{:?}", outcome.counts);
 }
 
-/// Otherwise a run that finds nothing would mean nothing. A name whose directory is not synced is lost on ext4 alone: XFS and
-/// Btrfs write it out when the file is synced, as this test says where it runs.
+/// Otherwise a run that finds nothing would mean nothing. A name whose directory is not synced shows on ext4 for certain: Btrfs
+/// often writes it out with the file, and XFS always.
 #[test]
 fn a_sync_that_is_left_out_is_noticed_below_a_file_system() {
     for kind in KINDS {
