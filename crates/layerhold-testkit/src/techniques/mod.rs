@@ -56,7 +56,9 @@ mod tests {
     #[test]
     fn names_are_told_apart_and_fit_a_command_line() {
         let mut names: Vec<_> = all().iter().map(|technique| technique.name()).collect();
-        names.iter().for_each(|name| assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{name}"));
+        names.iter().for_each(|name| {
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{name}")
+        });
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all().len());

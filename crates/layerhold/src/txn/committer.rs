@@ -6,9 +6,9 @@
 //! is being synced. Members keep their locks until their group is applied.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex};
@@ -277,7 +277,8 @@ impl Committer {
         let mut ledger = self.ledger.lock();
         let mut group = Group { first_sequence: ledger.last_sequence + 1, ..Group::default() };
         let (engine_ms, wall_ms) = (self.now_ms(), self.clock.wall_ms());
-        let mut touched: HashMap<Vec<u8>, UsageRow> = HashMap::new();
+        // In the order of the keys: what is asked in the same way is written as the same bytes, so that a seed repeats it.
+        let mut touched: BTreeMap<Vec<u8>, UsageRow> = BTreeMap::new();
         for slot in slots {
             let Some(submission) = slot.take() else { continue };
             if let Err(error) = self.check_certain() {
@@ -320,7 +321,12 @@ impl Committer {
     }
 
     /// Adds one member's deltas to what the group has so far; nothing is added when one of them is refused.
-    fn fold(&self, ledger: &Ledger, touched: &mut HashMap<Vec<u8>, UsageRow>, deltas: &[Delta]) -> Result<(), Refusal> {
+    fn fold(
+        &self,
+        ledger: &Ledger,
+        touched: &mut BTreeMap<Vec<u8>, UsageRow>,
+        deltas: &[Delta],
+    ) -> Result<(), Refusal> {
         let failed = |error| Refusal::Store(CommitError::Failed(error));
         let mut folded = Vec::with_capacity(deltas.len());
         for delta in deltas {
