@@ -71,7 +71,10 @@ fn every_call_that_fails_is_an_error_and_harms_nothing_acknowledged() {
                         (Failure::Enospc, Err(StorageError::NoSpace { .. })) => {}
                         // Reads and writes go on after a signal; nothing else is tried again.
                         (Failure::Eintr, Ok(()) | Err(StorageError::Io { .. })) => {}
-                        (Failure::Eio | Failure::Erofs | Failure::ZeroWrite, Err(StorageError::Io { .. })) => {}
+                        (Failure::Eio | Failure::ZeroWrite, Err(StorageError::Io { .. })) => {}
+                        (Failure::Erofs, Err(StorageError::ReadOnly { .. })) => {}
+                        // Whatever the reason, a failed sync stays one: nobody may try it again.
+                        (Failure::Erofs, Err(error)) if error.is_failed_sync() => {}
                         _ => panic!("failure={failure:?} repeat={repeat:?} nth={nth} result={result:?}"),
                     }
                 } else {
