@@ -57,6 +57,13 @@ pub(super) struct Rebuild {
     pub(super) with_row: bool,
 }
 
+impl Rebuild {
+    /// For a blob whose row leads to the file.
+    pub(super) fn of(registry: keys::RegistryId, digest: Digest, row: &BlobRow, location: Location) -> Self {
+        Self { registry, digest, location, size: row.stored_size, group_len: row.group_len, with_row: false }
+    }
+}
+
 impl Verdict {
     pub(super) fn leave(fault: Fault, why: &'static str) -> Self {
         Self { fault, remedy: Remedy::Leave(why) }

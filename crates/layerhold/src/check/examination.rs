@@ -206,10 +206,13 @@ impl<'a> Examination<'a> {
                 rebuild::Rebuilt::NotProved => {
                     Ok(Some(Outcome::Left { why: "the file's bytes do not give the digest; push the blob again" }))
                 }
+                rebuild::Rebuilt::RowsRight if same(self.judged(case)?, fault).is_some() => Ok(Some(Outcome::Left {
+                    why: "the file's bytes agree with the rows, so it is the footer; pushing the blob again heals it",
+                })),
                 rebuild::Rebuilt::TooLarge => {
                     Ok(Some(Outcome::Left { why: "the blob is too large to be rebuilt in memory; push it again" }))
                 }
-                rebuild::Rebuilt::Changed => Ok(None),
+                rebuild::Rebuilt::RowsRight | rebuild::Rebuilt::Changed => Ok(None),
             };
         }
         let inner = self.inner;

@@ -184,7 +184,7 @@ faults! {
     Wrong LinkBackExcess "link-back-excess" { scope: Scope, digest: Digest }
     /// A link is gone: a manifest was put that needs it, and the way back is still there.
     Lost LinkMissing "link-missing" { scope: Scope, digest: Digest }
-    /// A blob's row contradicts itself.
+    /// A blob's row contradicts itself, or its bytes, which have the digest.
     Lost BlobRowDamaged "blob-row-damaged" { registry: u32, digest: Digest, what: String }
     /// The bytes of a blob are known to be damaged; pushing them again heals it.
     Lost BlobQuarantined "blob-quarantined" { registry: u32, digest: Digest }

@@ -1,6 +1,7 @@
 //! Rows of a blob made anew from its file, once the file's bytes were proved to have the digest.
 
 use crate::blob::fingerprint::{ChainingValue, GroupLen};
+use crate::blob::quarantine::stored_values;
 use crate::call::Call;
 use crate::engine::{collect, value};
 use crate::error::Failure;
@@ -27,6 +28,8 @@ pub(super) enum Rebuilt {
     Done,
     /// The bytes do not have the digest.
     NotProved,
+    /// The rows say what the bytes give already.
+    RowsRight,
     TooLarge,
     /// The blob is another one since.
     Changed,
@@ -58,20 +61,24 @@ pub(super) fn rebuild(
     if hashed.digest != digest {
         return Ok(Rebuilt::NotProved);
     }
+    if count <= 1 {
+        // The value of an only group is the root, and has no row.
+        values.clear();
+    }
     let mut rows = Batch::new();
-    {
+    let groups_right = {
         let view = inner.txn.store.view()?;
         let range = keys::all_groups(location);
         let stored = collect(view.as_ref(), &range, Direction::Forward, usize::MAX, |key, _| Ok(key.to_vec()))?;
         stored.iter().for_each(|key| rows.delete(key));
-    }
-    if count > 1 {
-        for (first, run) in (0u32..).step_by(GROUPS_IN_A_ROW).zip(values.chunks(GROUPS_IN_A_ROW)) {
-            rows.put(&keys::groups(location, first), &GroupsRow(run.to_vec()).encode(location, first));
-        }
+        stored_values(view.as_ref(), location, values.len() as u64)?.as_ref() == Some(&values)
+    };
+    for (first, run) in (0u32..).step_by(GROUPS_IN_A_ROW).zip(values.chunks(GROUPS_IN_A_ROW)) {
+        rows.put(&keys::groups(location, first), &GroupsRow(run.to_vec()).encode(location, first));
     }
     let blob_key = keys::blob(registry, &digest);
     let removal_key = keys::removal(location);
+    let mut rows_right = false;
     let done =
         inner.txn.run(&Call::by(call.principal.clone()), &mut Encoder::bare(), no_limit::<Failure>, |attempt| {
             let locks =
@@ -82,6 +89,10 @@ pub(super) fn rebuild(
                     if row.placement == Placement::File(location) && !with_row && row.state != BlobState::Condemned =>
                 {
                     let right = BlobRow { state: BlobState::Live, root: hashed.root, ..row };
+                    rows_right = groups_right && right == row;
+                    if rows_right {
+                        return Ok(Decision::Unchanged(false));
+                    }
                     let generation = row.generation.wrapping_add(u32::from(right != row));
                     (right != row).then_some(BlobRow { generation, ..right })
                 }
@@ -112,5 +123,9 @@ pub(super) fn rebuild(
             }
             Ok::<Decision<bool>, Stop<Failure>>(commit.decided())
         })?;
-    Ok(if done { Rebuilt::Done } else { Rebuilt::Changed })
+    Ok(match (done, rows_right) {
+        (true, _) => Rebuilt::Done,
+        (false, true) => Rebuilt::RowsRight,
+        (false, false) => Rebuilt::Changed,
+    })
 }

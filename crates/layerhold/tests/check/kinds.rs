@@ -150,6 +150,43 @@ fn blobs_in_rows() {
 }
 
 #[test]
+fn a_root_that_the_digest_disproves_is_computed_again_and_the_blob_stays_readable() {
+    let whole = |s: &Scene, digest: &Digest, len: usize| {
+        let mut all = vec![0; len];
+        s.app_handle().blob(digest).unwrap().read_at(0, &mut all).unwrap();
+        assert_eq!(Digest::sha256(&all), *digest);
+    };
+    let (rows, footer, both) = ("blob-row-damaged", "footer-differs", "groups-wrong");
+    let cases: [(fn(&Scene) -> Digest, usize, [&[&str]; 3]); 3] = [
+        (|s| s.config, 2, [&[rows], &[rows], &[rows]]),
+        (|s| s.thin, 20_000, [&[], &[footer], &[rows, footer]]),
+        (|s| s.layer, 200_000, [&[both], &[footer, both], &[rows, footer, both]]),
+    ];
+    for (blob, len, found) in cases {
+        for (level, found) in [Level::Metadata, Level::Files, Level::Bytes].into_iter().zip(found) {
+            let key = |s: &Scene| keys::blob(REGISTRY, &blob(s));
+            let mut right = None;
+            let damage = |s: &mut Scene| {
+                right = s.get(&key(s));
+                s.edit::<BlobRow>(&key(s), |row| row.root[5] ^= 1);
+            };
+            let scene = case_at(level, damage, found, &[]);
+            whole(&scene, &blob(&scene), len);
+            if !found.is_empty() {
+                let root = |row: &[u8]| BlobRow::decode(row).unwrap().root;
+                assert_eq!(root(&scene.get(&key(&scene)).unwrap()), root(&right.unwrap()));
+            }
+        }
+    }
+    // A length that the bytes do not have is the row's fault as well.
+    let longer = |s: &mut Scene| {
+        s.edit::<BlobRow>(&keys::blob(REGISTRY, &s.config), |row| (row.size, row.stored_size) = (3, 3));
+    };
+    let scene = mended(longer, &["blob-row-damaged", "link-size", "registry-usage"]);
+    whole(&scene, &scene.config, 2);
+}
+
+#[test]
 fn chaining_values_and_removals() {
     let groups = |s: &Scene| keys::groups(s.location(&s.layer), 0);
     mended(|s| s.delete(&groups(s)), &["groups-wrong"]);

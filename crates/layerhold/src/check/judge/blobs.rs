@@ -18,6 +18,8 @@ use super::super::walk::{Slot, look};
 use super::{Judge, unreadable, unreadable_row};
 
 const PUSH_AGAIN: &str = "pushing the blob again heals it";
+const ANOTHER_FINGERPRINT: &str = "another fingerprint";
+pub(in super::super) const FROM_BYTES: &str = "written anew from the bytes, which give the digest";
 
 impl Judge<'_> {
     pub(super) fn blob(
@@ -41,34 +43,12 @@ impl Judge<'_> {
         }
         let mut verdicts = Vec::new();
         match row.placement {
-            Placement::Inline(location) => {
-                let intact = |bytes: &Vec<u8>| {
-                    bytes.len() as u64 == row.stored_size && *blake3::hash(bytes).as_bytes() == row.root
-                };
-                let fault = match view.get(&keys::inline_bytes(location))? {
-                    None => Some(Fault::InlineBytesMissing { registry: id, digest, location }),
-                    Some(bytes) if !intact(&bytes) => {
-                        Some(Fault::InlineBytesDamaged { registry: id, digest, location })
-                    }
-                    Some(bytes) if self.level == Level::Bytes && Digest::of(digest.algorithm(), &bytes) != digest => {
-                        Some(Fault::InlineBytesDamaged { registry: id, digest, location })
-                    }
-                    Some(_) => None,
-                };
-                let damage = if matches!(fault, Some(Fault::InlineBytesMissing { .. })) {
-                    Damage::Missing
-                } else {
-                    Damage::Digest
-                };
-                verdicts.extend(fault.map(|fault| Verdict::quarantine(fault, registry, digest, row.placement, damage)));
-            }
+            Placement::Inline(location) => verdicts.extend(self.inline(view, registry, digest, &row, location)?),
             Placement::File(location) => {
                 if let Some(what) = wrong_groups(view, &row, location)? {
                     let fault = Fault::GroupsWrong { registry: id, digest, location, what };
-                    let (size, group_len) = (row.stored_size, row.group_len);
-                    let rebuild = Rebuild { registry, digest, location, size, group_len, with_row: false };
                     let how = "computed anew from the file, which gives the digest";
-                    verdicts.push(Verdict::rebuild(fault, how, rebuild));
+                    verdicts.push(Verdict::rebuild(fault, how, Rebuild::of(registry, digest, &row, location)));
                 }
                 verdicts.extend(kept_removal(view, location)?);
                 if self.level >= Level::Files {
@@ -77,6 +57,39 @@ impl Judge<'_> {
             }
         }
         Ok(verdicts)
+    }
+
+    /// What is wrong with a blob in a row. Its digest decides, as when it is read: a length and a root that the bytes do not
+    /// have are the row's fault where the bytes give the digest.
+    fn inline(
+        &self,
+        view: &dyn View,
+        registry: RegistryId,
+        digest: Digest,
+        row: &BlobRow,
+        location: Location,
+    ) -> Result<Option<Verdict>, StorageError> {
+        let id = registry.0;
+        let Some(bytes) = view.get(&keys::inline_bytes(location))? else {
+            let fault = Fault::InlineBytesMissing { registry: id, digest, location };
+            return Ok(Some(Verdict::quarantine(fault, registry, digest, row.placement, Damage::Missing)));
+        };
+        let (size, root) = (bytes.len() as u64, *blake3::hash(&bytes).as_bytes());
+        let fits = size == row.stored_size && root == row.root;
+        if fits && self.level < Level::Bytes {
+            return Ok(None);
+        }
+        Ok(if Digest::of(digest.algorithm(), &bytes) != digest {
+            let fault = Fault::InlineBytesDamaged { registry: id, digest, location };
+            Some(Verdict::quarantine(fault, registry, digest, row.placement, Damage::Digest))
+        } else if fits {
+            None
+        } else {
+            let what = "length or root is not that of the bytes, which have the digest".to_owned();
+            let fault = Fault::BlobRowDamaged { registry: id, digest, what };
+            let right = BlobRow { size, stored_size: size, root, ..*row };
+            Some(Verdict::put(fault, FROM_BYTES, &keys::blob(registry, &digest), &right.encode()))
+        })
     }
 
     /// A blob whose bytes were found damaged. Should they be right after all, as when an operator has brought its file back,
@@ -97,9 +110,7 @@ impl Judge<'_> {
             Placement::File(location)
                 if self.inner.blobs.len(location)? == Some(row.stored_size.saturating_add(FOOTER_LEN)) =>
             {
-                let (size, group_len) = (row.stored_size, row.group_len);
-                let rebuild = Rebuild { registry, digest, location, size, group_len, with_row: false };
-                Verdict::rebuild(fault, RIGHT_AGAIN, rebuild)
+                Verdict::rebuild(fault, RIGHT_AGAIN, Rebuild::of(registry, digest, &row, location))
             }
             Placement::File(_) => Verdict::leave(fault, PUSH_AGAIN),
             Placement::Inline(location) => match view.get(&keys::inline_bytes(location))? {
@@ -124,16 +135,15 @@ impl Judge<'_> {
     ) -> Result<Option<Verdict>, StorageError> {
         let (whose, registry, digest) = (registry, registry.0, *digest);
         let expected = row.stored_size.saturating_add(FOOTER_LEN);
+        let mut fingerprint = false;
         let fault = match self.inner.blobs.len(location)? {
             None => Some(Fault::FileMissing { registry, digest, location }),
             Some(found) if found != expected => Some(Fault::FileSize { registry, digest, location, expected, found }),
             Some(_) => match self.inner.blobs.open(location, row.stored_size)?.read_footer() {
                 Err(error) => Some(Fault::FileUnreadable { registry, digest, location, what: error.to_string() }),
-                Ok(bytes) => footer_fault(&bytes, &digest, row).map(|what| Fault::FooterDiffers {
-                    registry,
-                    digest,
-                    location,
-                    what: what.to_owned(),
+                Ok(bytes) => footer_fault(&bytes, &digest, row).map(|what| {
+                    fingerprint = what == ANOTHER_FINGERPRINT;
+                    Fault::FooterDiffers { registry, digest, location, what: what.to_owned() }
                 }),
             },
         };
@@ -146,6 +156,8 @@ impl Judge<'_> {
         };
         Ok(fault.map(|fault| match damage {
             Some(damage) => Verdict::quarantine(fault, whose, digest, row.placement, damage),
+            // The footer speaks for itself, so it may be the row that is wrong.
+            None if fingerprint => Verdict::rebuild(fault, FROM_BYTES, Rebuild::of(whose, digest, row, location)),
             None => Verdict::leave(fault, PUSH_AGAIN),
         }))
     }
@@ -202,7 +214,7 @@ pub(in super::super) fn footer_fault(
     if footer.size != row.size {
         return Some("another size");
     }
-    (footer.group_len != row.group_len || footer.root != row.root).then_some("another fingerprint")
+    (footer.group_len != row.group_len || footer.root != row.root).then_some(ANOTHER_FINGERPRINT)
 }
 
 /// What is wrong with the chaining values of a blob in a file.

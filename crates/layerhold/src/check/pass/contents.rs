@@ -12,9 +12,10 @@ use crate::store::local::FOOTER_LEN;
 use crate::store::{Direction, Location, StorageError};
 use crate::upload::lane::{Hashes, Lane, SharedBytes};
 
-use super::super::case::{Case, Verdict};
+use super::super::case::{Case, Rebuild, Verdict};
 use super::super::examination::Examination;
 use super::super::finding::Fault;
+use super::super::judge::FROM_BYTES;
 use super::super::report::Stage;
 use super::super::walk::Halt;
 
@@ -71,6 +72,9 @@ impl Examination<'_> {
             Fault::FileDamaged { offset, .. } => {
                 let damage = Damage::Bytes { offset: *offset };
                 Verdict::quarantine(fault, registry, digest, row.placement, damage)
+            }
+            Fault::BlobRowDamaged { .. } => {
+                Verdict::rebuild(fault, FROM_BYTES, Rebuild::of(registry, digest, row, location))
             }
             _ => Verdict::leave(fault, PUSH_AGAIN),
         };
