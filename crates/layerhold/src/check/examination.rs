@@ -209,6 +209,9 @@ impl<'a> Examination<'a> {
                 rebuild::Rebuilt::RowsRight if same(self.judged(case)?, fault).is_some() => Ok(Some(Outcome::Left {
                     why: "the file's bytes agree with the rows, so it is the footer; pushing the blob again heals it",
                 })),
+                rebuild::Rebuilt::Unreadable => Ok(Some(Outcome::Left {
+                    why: "the medium does not give the file; look at that, or push the blob again",
+                })),
                 rebuild::Rebuilt::TooLarge => {
                     Ok(Some(Outcome::Left { why: "the blob is too large to be rebuilt in memory; push it again" }))
                 }

@@ -216,6 +216,8 @@ faults! {
     Wrong FooterDiffers "footer-differs" { registry: u32, digest: Digest, location: Location, what: String }
     /// The medium does not give the file of a blob.
     Wrong FileUnreadable "file-unreadable" { registry: u32, digest: Digest, location: Location, what: String }
+    /// The medium does not give a file of which no blob is known: the staged one of a session, or one that nothing speaks of.
+    Wrong OtherFileUnreadable "other-file-unreadable" { location: Location, what: String }
     /// The bytes of a blob are not those that were pushed.
     Lost FileDamaged "file-damaged" { registry: u32, digest: Digest, location: Location, offset: u64 }
     /// A file that nothing speaks of, and that was never a blob.

@@ -13,6 +13,7 @@ mod case;
 mod examination;
 pub mod finding;
 mod judge;
+mod medium;
 mod pass;
 mod rebuild;
 mod relation;
@@ -41,8 +42,8 @@ impl Engine {
     /// once, and every byte of every blob at [`Level::Bytes`].
     ///
     /// # Errors
-    /// Where rows or directories cannot be read: nothing can be said of the store then. A blob's file that cannot be read
-    /// is a finding.
+    /// Where rows or directories cannot be read, or no file can be opened any more: nothing can be said of the store then.
+    /// One file that the medium does not give is a finding.
     pub fn check(&self, options: &CheckOptions, observer: &mut dyn Observer) -> Result<Report, Failure> {
         let mut examination = Examination::new(&self.inner, options.level, Mode::Check, observer);
         finish(examination.walk())?.then_stop(&mut examination);

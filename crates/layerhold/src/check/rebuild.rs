@@ -15,6 +15,7 @@ use crate::txn::{Commit, Decision, Stop, no_limit};
 use super::case::Rebuild;
 use super::examination::{Examination, event};
 use super::finding::Fault;
+use super::medium::of_one_file;
 use super::walk::Halt;
 
 /// The most chaining values that are held in memory: 32 MiB, those of a blob of 64 GiB in groups of the default length.
@@ -28,6 +29,8 @@ pub(super) enum Rebuilt {
     Done,
     /// The bytes do not have the digest.
     NotProved,
+    /// The medium does not give the bytes.
+    Unreadable,
     /// The rows say what the bytes give already.
     RowsRight,
     TooLarge,
@@ -49,15 +52,17 @@ pub(super) fn rebuild(
         return Ok(Rebuilt::TooLarge);
     }
     let _pin = inner.open_blobs.pin(location);
-    if inner.blobs.len(location)? != Some(size.saturating_add(FOOTER_LEN)) {
-        return Ok(Rebuilt::NotProved);
+    match of_one_file(inner.blobs.len(location))? {
+        Ok(found) if found == Some(size.saturating_add(FOOTER_LEN)) => {}
+        Ok(_) => return Ok(Rebuilt::NotProved),
+        Err(_) => return Ok(Rebuilt::Unreadable),
     }
     let mut values: Vec<ChainingValue> = Vec::new();
     let hashed = exam.hash_file(digest, location, size, groups, &mut |_, run| {
         values.extend_from_slice(run);
         Ok(())
     })?;
-    let Ok(hashed) = hashed else { return Ok(Rebuilt::NotProved) };
+    let Ok(hashed) = hashed else { return Ok(Rebuilt::Unreadable) };
     if hashed.digest != digest {
         return Ok(Rebuilt::NotProved);
     }

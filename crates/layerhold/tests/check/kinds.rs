@@ -432,7 +432,7 @@ fn files() {
     );
 }
 
-fn write(fs: &dyn FileSystem, location: Location, bytes: &[u8]) {
+pub(crate) fn write(fs: &dyn FileSystem, location: Location, bytes: &[u8]) {
     let path = Scene::path(location);
     let _ = fs.create_dir(path.parent().unwrap());
     fs.sync_dir(Path::new("blobs")).unwrap();

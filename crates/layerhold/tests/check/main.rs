@@ -13,5 +13,6 @@
 mod crash;
 mod kinds;
 mod live;
+mod medium;
 mod random;
 mod scene;

@@ -9,10 +9,11 @@ use crate::format::parsed::Key;
 use crate::format::rows::well_formed;
 use crate::format::values::{BlobRow, BlobState, GroupsRow, Placement, Row};
 use crate::store::local::FOOTER_LEN;
-use crate::store::{Direction, Location, StorageError, View};
+use crate::store::{BlobStore, Direction, Location, StorageError, View};
 
 use super::super::case::{Rebuild, Verdict};
 use super::super::finding::Fault;
+use super::super::medium::of_one_file;
 use super::super::report::Level;
 use super::super::walk::{Slot, look};
 use super::{Judge, unreadable, unreadable_row};
@@ -108,7 +109,8 @@ impl Judge<'_> {
         }
         Ok(match row.placement {
             Placement::File(location)
-                if self.inner.blobs.len(location)? == Some(row.stored_size.saturating_add(FOOTER_LEN)) =>
+                if of_one_file(self.inner.blobs.len(location))?
+                    == Ok(Some(row.stored_size.saturating_add(FOOTER_LEN))) =>
             {
                 Verdict::rebuild(fault, RIGHT_AGAIN, Rebuild::of(registry, digest, &row, location))
             }
@@ -136,11 +138,16 @@ impl Judge<'_> {
         let (whose, registry, digest) = (registry, registry.0, *digest);
         let expected = row.stored_size.saturating_add(FOOTER_LEN);
         let mut fingerprint = false;
-        let fault = match self.inner.blobs.len(location)? {
-            None => Some(Fault::FileMissing { registry, digest, location }),
-            Some(found) if found != expected => Some(Fault::FileSize { registry, digest, location, expected, found }),
-            Some(_) => match self.inner.blobs.open(location, row.stored_size)?.read_footer() {
-                Err(error) => Some(Fault::FileUnreadable { registry, digest, location, what: error.to_string() }),
+        let unreadable = |what| Some(Fault::FileUnreadable { registry, digest, location, what });
+        let blobs = self.inner.blobs.as_ref();
+        let fault = match of_one_file(blobs.len(location))? {
+            Err(what) => unreadable(what),
+            Ok(None) => Some(Fault::FileMissing { registry, digest, location }),
+            Ok(Some(found)) if found != expected => {
+                Some(Fault::FileSize { registry, digest, location, expected, found })
+            }
+            Ok(Some(_)) => match of_one_file(footer(blobs, location, row.stored_size))? {
+                Err(what) => unreadable(what),
                 Ok(bytes) => footer_fault(&bytes, &digest, row).map(|what| {
                     fingerprint = what == ANOTHER_FINGERPRINT;
                     Fault::FooterDiffers { registry, digest, location, what: what.to_owned() }
@@ -187,6 +194,16 @@ impl Judge<'_> {
         }
         Ok(verdicts)
     }
+}
+
+/// What lies behind the bytes of a file.
+pub(super) fn footer(
+    blobs: &dyn BlobStore,
+    location: Location,
+    len: u64,
+) -> Result<[u8; FOOTER_LEN as usize], StorageError> {
+    let read = blobs.open(location, len)?.read_footer();
+    read.map_err(|error| StorageError::io("read footer", location.to_string(), error))
 }
 
 /// What in a blob's row cannot be.

@@ -10,6 +10,7 @@ use crate::store::{Direction, StorageError, View};
 
 use super::super::case::Verdict;
 use super::super::finding::{Fault, RowKey};
+use super::super::medium::of_one_file;
 use super::super::walk::{Slot, look};
 use super::{Judge, rewritten, unreadable_row};
 
@@ -61,7 +62,8 @@ impl Judge<'_> {
         Ok(match blob.placement {
             Placement::Inline(location) => view.get(&keys::inline_bytes(location))?.map(|bytes| bytes.len() as u64),
             Placement::File(location) => {
-                self.inner.blobs.len(location)?.and_then(|len| len.checked_sub(crate::store::local::FOOTER_LEN))
+                let len = of_one_file(self.inner.blobs.len(location))?.ok().flatten();
+                len.and_then(|len| len.checked_sub(crate::store::local::FOOTER_LEN))
             }
         })
     }

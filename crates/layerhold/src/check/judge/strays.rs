@@ -14,6 +14,7 @@ use crate::store::{Direction, Location, StorageError, View};
 
 use super::super::case::{Rebuild, Remedy, Verdict};
 use super::super::finding::Fault;
+use super::super::medium::of_one_file;
 use super::super::report::Level;
 use super::super::walk::{Slot, first, look};
 use super::Judge;
@@ -31,7 +32,14 @@ enum Wanted {
 impl Judge<'_> {
     pub(super) fn stray(&self, view: &dyn View, location: Location) -> Result<Vec<Verdict>, StorageError> {
         let mut verdicts = Vec::new();
-        let size = if view.get(&keys::removal(location))?.is_some() { None } else { self.inner.blobs.len(location)? };
+        let mut size = None;
+        if view.get(&keys::removal(location))?.is_none() {
+            match of_one_file(self.inner.blobs.len(location))? {
+                Ok(len) => size = len,
+                // Nothing of what lies there is judged then: a file may need it.
+                Err(what) => return Ok(vec![other_unreadable(location, what)]),
+            }
+        }
         if let Some(bytes) = view.get(&keys::inline_bytes(location))? {
             let fault = Fault::InlineBytesLeftOver { location };
             let mut only_copy = false;
@@ -61,7 +69,11 @@ impl Judge<'_> {
 
     fn stray_file(&self, view: &dyn View, location: Location, size: u64) -> Result<Verdict, StorageError> {
         let retire = |fault, how| Verdict { fault, remedy: Remedy::Retire { how, location } };
-        let Some(footer) = self.footer(location, size)? else {
+        let footer = match self.footer(location, size)? {
+            Ok(footer) => footer,
+            Err(what) => return Ok(other_unreadable(location, what)),
+        };
+        let Some(footer) = footer else {
             return Ok(retire(
                 Fault::OrphanFile { location, size },
                 "removed: no row has it, and it is no blob's file",
@@ -83,13 +95,10 @@ impl Judge<'_> {
     }
 
     /// The footer of a file, if it is the file of a blob.
-    fn footer(&self, location: Location, size: u64) -> Result<Option<Footer>, StorageError> {
-        let Some(len) = size.checked_sub(FOOTER_LEN) else { return Ok(None) };
-        let bytes = match self.inner.blobs.open(location, len)?.read_footer() {
-            Ok(bytes) => bytes,
-            Err(error) => return Err(StorageError::io("read footer", location.to_string(), error)),
-        };
-        Ok(Footer::decode(&bytes).ok().filter(|footer| footer.size == len))
+    fn footer(&self, location: Location, size: u64) -> Result<Result<Option<Footer>, String>, StorageError> {
+        let Some(len) = size.checked_sub(FOOTER_LEN) else { return Ok(Ok(None)) };
+        let read = of_one_file(super::blobs::footer(self.inner.blobs.as_ref(), location, len))?;
+        Ok(read.map(|bytes| Footer::decode(&bytes).ok().filter(|footer| footer.size == len)))
     }
 
     fn wanted(&self, view: &dyn View, digest: &Digest) -> Result<Wanted, StorageError> {
@@ -111,10 +120,16 @@ impl Judge<'_> {
                 && match blob.placement {
                     Placement::Inline(location) => view.get(&keys::inline_bytes(location))?.is_some(),
                     Placement::File(location) => {
-                        self.inner.blobs.len(location)? == Some(blob.stored_size.saturating_add(FOOTER_LEN))
+                        of_one_file(self.inner.blobs.len(location))?
+                            == Ok(Some(blob.stored_size.saturating_add(FOOTER_LEN)))
                     }
                 };
         }
         Ok(if stored { Wanted::Nowhere } else { Wanted::Unknown })
     }
+}
+
+/// A file that the medium does not give and that is no blob's, as far as is known.
+pub(super) fn other_unreadable(location: Location, what: String) -> Verdict {
+    Verdict::leave(Fault::OtherFileUnreadable { location, what }, "the medium does not give it; look at that")
 }

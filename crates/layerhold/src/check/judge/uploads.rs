@@ -10,9 +10,11 @@ use crate::upload::UploadId;
 
 use super::super::case::Verdict;
 use super::super::finding::Fault;
+use super::super::medium::of_one_file;
 use super::super::report::Level;
 use super::super::walk::{Slot, first, look};
 use super::blobs::{fold_groups, kept_removal};
+use super::strays::other_unreadable;
 use super::{Judge, rewritten, unreadable_row};
 
 const UPLOAD_AGAIN: &str = "the session cannot go on; it goes when it expires, and the client uploads again";
@@ -42,10 +44,14 @@ impl Judge<'_> {
         lost.extend(wrong_parts(view, upload, &row)?);
         lost.extend(wrong_state(view, upload, &row)?);
         if row.staging == Staging::File && self.level >= Level::Files {
-            let found = self.inner.blobs.len(row.location)?.unwrap_or(0);
-            if found < row.offset {
-                let (location, expected) = (row.location, row.offset);
-                lost.push(Fault::UploadFile { upload, location, expected, found });
+            let (location, expected) = (row.location, row.offset);
+            match of_one_file(self.inner.blobs.len(location))? {
+                Ok(found) if found.unwrap_or(0) >= expected => {}
+                Ok(found) => {
+                    let found = found.unwrap_or(0);
+                    lost.push(Fault::UploadFile { upload, location, expected, found });
+                }
+                Err(what) => verdicts.push(other_unreadable(location, what)),
             }
         }
         verdicts.extend(lost.into_iter().map(|fault| Verdict::leave(fault, UPLOAD_AGAIN)));

@@ -16,6 +16,7 @@ use super::super::case::{Case, Rebuild, Verdict};
 use super::super::examination::Examination;
 use super::super::finding::Fault;
 use super::super::judge::FROM_BYTES;
+use super::super::medium::of_one_file;
 use super::super::report::Stage;
 use super::super::walk::Halt;
 
@@ -100,8 +101,11 @@ impl Examination<'_> {
         else {
             return Ok(None);
         };
-        if inner.blobs.len(location)? != Some(row.stored_size.saturating_add(FOOTER_LEN)) {
-            return Ok(None);
+        let unreadable = |what| Some(Fault::FileUnreadable { registry: registry.0, digest, location, what });
+        match of_one_file(inner.blobs.len(location))? {
+            Ok(found) if found == Some(row.stored_size.saturating_add(FOOTER_LEN)) => {}
+            Ok(_) => return Ok(None),
+            Err(what) => return Ok(unreadable(what)),
         }
         let only = group_len.group_count(row.stored_size) <= 1;
         let mut differing = None;
@@ -112,11 +116,11 @@ impl Examination<'_> {
             differing = differing_group(inner, location, first, values)?;
             Ok(())
         })?;
-        let registry = registry.0;
         let hashed = match hashed {
             Ok(hashed) => hashed,
-            Err(what) => return Ok(Some(Fault::FileUnreadable { registry, digest, location, what })),
+            Err(what) => return Ok(unreadable(what)),
         };
+        let registry = registry.0;
         if hashed.digest != digest {
             let offset = differing.unwrap_or(0).saturating_mul(group_len.as_u64());
             return Ok(Some(Fault::FileDamaged { registry, digest, location, offset }));
@@ -138,7 +142,10 @@ impl Examination<'_> {
         group_len: GroupLen,
         groups: VisitGroups<'_>,
     ) -> Result<Result<Hashed, String>, Halt> {
-        let file = self.inner.blobs.open(location, len)?;
+        let file = match of_one_file(self.inner.blobs.open(location, len))? {
+            Ok(file) => file,
+            Err(what) => return Ok(Err(what)),
+        };
         let spawner = self.inner.components.spawner.clone();
         let mut lane = Lane::new(Hashes::new(digest.algorithm(), group_len));
         let mut offset = 0;

@@ -13,6 +13,7 @@ use crate::store::{Location, StorageError};
 use super::super::case::Case;
 use super::super::examination::Examination;
 use super::super::judge::footer_fault;
+use super::super::medium::of_one_file;
 use super::super::relation::Relation;
 use super::super::report::Stage;
 use super::super::walk::{Halt, Rows};
@@ -59,15 +60,11 @@ impl Examination<'_> {
     /// Whether a blob's file is as its row says, at a first look.
     fn is_whole(&self, digest: &Digest, row: &BlobRow, location: Location) -> Result<bool, StorageError> {
         let expected = row.stored_size.saturating_add(FOOTER_LEN);
-        if self.inner.blobs.len(location)? != Some(expected) {
+        if of_one_file(self.inner.blobs.len(location))? != Ok(Some(expected)) {
             return Ok(false);
         }
-        let file = match self.inner.blobs.open(location, row.stored_size) {
-            Ok(file) => file,
-            // It went between both looks; a second one under the blob's row tells why.
-            Err(StorageError::Corrupt { .. }) => return Ok(false),
-            Err(error) => return Err(error),
-        };
+        // It may go between both looks; a second one under the blob's row tells why.
+        let Ok(file) = of_one_file(self.inner.blobs.open(location, row.stored_size))? else { return Ok(false) };
         Ok(file.read_footer().is_ok_and(|bytes| footer_fault(&bytes, digest, row).is_none()))
     }
 
@@ -104,7 +101,7 @@ impl Examination<'_> {
             self.judge_strays(view.as_ref(), shared)?;
         }
         for location in doubted {
-            if inner.blobs.len(location)?.is_some() {
+            if of_one_file(inner.blobs.len(location))? != Ok(None) {
                 self.suspect(&Case::Stray(location))?;
             }
         }
