@@ -363,6 +363,33 @@ fn tags() {
         },
         &["dangling-tag", "tag-history"],
     );
+    // History and way back agree against the tag's row: they are two.
+    let elsewhere = |s: &mut Scene| {
+        let index = s.index;
+        s.edit::<TagRow>(&v1(s), |row| row.digest = index);
+    };
+    let scene = mended(elsewhere, &["tag-history"]);
+    assert_eq!(TagRow::decode(&scene.get(&v1(&scene)).unwrap()).unwrap().digest, scene.image);
+    assert!(scene.get(&back(&scene)).is_some());
+    assert_eq!(scene.get(&keys::tag_by_digest(scene.app, &scene.index, &tag("v1"))), None);
+    // With a way back to either, or without the manifest, nothing is taken away.
+    let both = |s: &mut Scene| {
+        elsewhere(s);
+        let index = keys::manifest(s.app, &s.index);
+        s.put(&keys::tag_by_digest(s.app, &s.index, &tag("v1")), &[]);
+        s.edit::<ManifestRow>(&index, |row| row.tags += 1);
+    };
+    let scene = kept(both, &["tag-history"]);
+    assert!(scene.get(&back(&scene)).is_some());
+    let without_history = |s: &mut Scene| {
+        elsewhere(s);
+        s.delete(&history(s));
+    };
+    case(
+        without_history,
+        &["tag-by-digest-excess", "tag-by-digest-missing", "tag-history"],
+        &["tag-by-digest-excess", "tag-history"],
+    );
 }
 
 #[test]

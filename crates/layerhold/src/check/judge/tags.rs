@@ -60,9 +60,13 @@ impl Judge<'_> {
             (Slot::There(row), _) if row.digest == *digest => {
                 vec![rewritten(&key, "tag-by-digest row: not empty", &[])]
             }
-            (Slot::There(_), _) => vec![delete()],
             (_, Slot::There(row)) if row.to != Some(*digest) => vec![delete()],
+            // The history ends where this leads, so the tag's row is what is wrong.
             (_, Slot::There(_)) => self.tag(view, scope, tag)?,
+            (Slot::There(_), _) => {
+                let why = "the history of the tag is gone, and its row names another manifest; tag the image again";
+                vec![Verdict::leave(excess(), why)]
+            }
             (_, _) => {
                 let why =
                     "the history of the tag is gone, too: nothing says whether it was dropped; tag the image again";
@@ -86,7 +90,21 @@ fn tag_there(
         verdicts.push(Verdict::leave(fault, "push the manifest again, or drop the tag"));
     }
     let back = Key::TagByDigest(scope, digest, tag.clone());
-    match view.get(&back.encode())? {
+    let found = view.get(&back.encode())?;
+    let moved = history.there();
+    if let Some(TagHistoryRow { to: Some(before), wall_ms, .. }) = moved
+        && before != digest
+        && view.get(&keys::tag_by_digest(scope, &before, tag))?.is_some()
+    {
+        let fault = Fault::TagHistory { scope, tag: tag.clone() };
+        verdicts.push(if found.is_none() {
+            remade(view, scope, tag, fault, TagRow { digest: before, tagged_wall_ms: wall_ms })?
+        } else {
+            Verdict::leave(fault, "ways back lead to both manifests; tag the image that is right again")
+        });
+        return Ok(verdicts);
+    }
+    match found {
         None => {
             let fault = Fault::TagByDigestMissing { scope, tag: tag.clone(), digest };
             verdicts.push(Verdict::put(fault, "made anew from the tag", &back.encode(), &[]));
@@ -94,14 +112,14 @@ fn tag_there(
         Some(value) if !value.is_empty() => verdicts.push(rewritten(&back, "tag-by-digest row: not empty", &[])),
         Some(_) => {}
     }
-    if history.there().and_then(|row| row.to) != Some(digest) {
+    if moved.and_then(|row| row.to) != Some(digest) {
         let fault = Fault::TagHistory { scope, tag: tag.clone() };
         verdicts.push(Verdict::leave(fault, "nothing else says where the tag was; its next move goes on from here"));
     }
     Ok(verdicts)
 }
 
-/// A lost tag, if the way back agrees with the history.
+/// A tag that is lost or leads elsewhere, if the way back agrees with the history.
 fn remade(view: &dyn View, scope: Scope, tag: &Tag, fault: Fault, row: TagRow) -> Result<Verdict, StorageError> {
     let back = view.get(&keys::tag_by_digest(scope, &row.digest, tag))?;
     let manifest = view.get(&keys::manifest(scope, &row.digest))?;
