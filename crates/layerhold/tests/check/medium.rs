@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use layerhold::check::{CheckOptions, Finding, Level, Outcome};
+use layerhold::format::keys;
 use layerhold::store::Location;
 use layerhold::store::fs::{Entry, File, FileSystem, OpenMode, Space};
 use layerhold_testkit::engine::TestEngine;
@@ -25,9 +26,8 @@ struct Medium {
 #[derive(Debug, Default)]
 struct State {
     broken: Option<(Call, PathBuf, i32)>,
-    /// Bytes of each file that were to be forgotten, and those that were read.
+    /// Bytes of each file that were to be forgotten.
     forgotten: BTreeMap<PathBuf, u64>,
-    read: BTreeMap<PathBuf, u64>,
 }
 
 #[derive(Debug)]
@@ -122,9 +122,7 @@ impl FileSystem for Medium {
 impl File for MediumFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         self.medium.pass(Call::Read, &self.path)?;
-        let read = self.inner.read_at(buf, offset)?;
-        *self.medium.state.lock().unwrap().read.entry(self.path.clone()).or_default() += read as u64;
-        Ok(read)
+        self.inner.read_at(buf, offset)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
@@ -212,4 +210,22 @@ fn a_directory_that_cannot_be_listed_and_a_process_without_descriptors_end_the_c
     medium.state.lock().unwrap().broken = Some((Call::List, Scene::path(layer).parent().unwrap().to_owned(), EIO));
     assert!(check(Level::Files).is_err());
     assert!(check(Level::Metadata).is_ok());
+}
+
+#[test]
+fn bytes_are_read_from_the_medium_and_not_out_of_a_cache() {
+    let (mut scene, medium) = Medium::scene();
+    let files = [(scene.location(&scene.layer), 200_000), (scene.location(&scene.thin), 20_000)];
+    let forgotten = || {
+        let state = std::mem::take(&mut *medium.state.lock().unwrap());
+        files.map(|(location, _)| state.forgotten.get(&Scene::path(location)).copied().unwrap_or_default())
+    };
+    forgotten();
+    assert_eq!(scene.names(Level::Bytes), [] as [&str; 0]);
+    assert_eq!(forgotten(), files.map(|(_, len)| len));
+    // And for what a repair writes anew out of them.
+    scene.delete(&keys::groups(files[0].0, 0));
+    forgotten();
+    scene.repair(Level::Metadata);
+    assert_eq!(forgotten(), [200_000, 0]);
 }

@@ -152,6 +152,8 @@ impl Examination<'_> {
         while offset < len {
             let step = (len - offset).min(READ_BYTES);
             let mut bytes = vec![0; usize::try_from(step).unwrap_or_default()];
+            // What the cache holds says nothing of the medium.
+            file.forget(offset, step);
             if let Err(error) = file.read_exact_at(&mut bytes, offset) {
                 return Ok(Err(error.to_string()));
             }
