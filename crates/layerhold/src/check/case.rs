@@ -35,14 +35,24 @@ pub(super) enum Remedy {
     Leave(&'static str),
     /// These writes.
     Rows { how: &'static str, batch: Batch, deltas: Vec<Delta> },
-    /// The location is given up, as a commit gives up a replaced blob's: a row first, then file and chaining values.
-    Retire { how: &'static str, location: Location },
+    /// The location is given up, as a commit gives up a replaced blob's: a row first, then file and chaining values. Where
+    /// a file goes because its blob has another one, that one's bytes must give the digest first.
+    Retire { how: &'static str, location: Location, proof: Option<Copy> },
     /// The row says from then on that the bytes are damaged, so that a push brings others.
     QuarantineBlob { registry: keys::RegistryId, digest: Digest, placement: Placement, damage: Damage },
     /// The same for a manifest.
     QuarantineManifest { scope: Scope, digest: Digest },
     /// The file is read and hashed, and where that gives the digest, its rows are written anew.
     Rebuild { how: &'static str, rebuild: Rebuild },
+}
+
+/// The file of a blob, by the blob's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Copy {
+    pub(super) digest: Digest,
+    pub(super) location: Location,
+    pub(super) size: u64,
+    pub(super) group_len: u32,
 }
 
 /// Rows of a blob that follow from its file.

@@ -9,6 +9,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::ops::ControlFlow;
 
+use crate::blob::fingerprint::GroupLen;
 use crate::call::Call;
 use crate::change::Event;
 use crate::engine::Inner;
@@ -19,9 +20,9 @@ use crate::format::parsed::Key;
 use crate::store::{LockMode, StorageError};
 use crate::txn::{Commit, Decision, Stop, no_limit};
 
-use super::case::{Case, Remedy, Verdict};
+use super::case::{Case, Copy, Remedy, Verdict};
 use super::finding::{Fault, Finding};
-use super::judge::{Judge, Settings};
+use super::judge::{Judge, Missed, Settings};
 use super::rebuild;
 use super::relation::Relation;
 use super::report::{Level, Observer, Outcome, Progress, Report, Stage};
@@ -64,6 +65,7 @@ pub(super) struct Examination<'a> {
     told: HashSet<u64>,
     asked_at: (u64, u64),
     settings: RefCell<Settings>,
+    missed: RefCell<Missed>,
 }
 
 impl<'a> Examination<'a> {
@@ -80,6 +82,7 @@ impl<'a> Examination<'a> {
             told: HashSet::new(),
             asked_at: (0, 0),
             settings: RefCell::default(),
+            missed: RefCell::default(),
         }
     }
 
@@ -122,7 +125,7 @@ impl<'a> Examination<'a> {
     }
 
     fn judge(&self) -> Judge<'_> {
-        Judge { inner: self.inner, level: self.level, settings: &self.settings }
+        Judge { inner: self.inner, level: self.level, settings: &self.settings, missed: &self.missed }
     }
 
     /// Judges a case, and tells and mends what there is.
@@ -195,6 +198,7 @@ impl<'a> Examination<'a> {
     /// Forgets what was told, so that a later round begins afresh, and what was counted but for what was mended.
     pub(super) fn begin_round(&mut self) {
         self.told.clear();
+        *self.missed.get_mut() = Missed::default();
         self.report.left = 0;
         self.report.worst = None;
     }
@@ -218,6 +222,13 @@ impl<'a> Examination<'a> {
                 rebuild::Rebuilt::RowsRight | rebuild::Rebuilt::Changed => Ok(None),
             };
         }
+        if let Remedy::Retire { proof: Some(other), .. } = remedy
+            && !self.is_proved(other)?
+        {
+            return Ok(Some(Outcome::Left {
+                why: "the bytes of the other copy do not give the digest; push the blob",
+            }));
+        }
         let inner = self.inner;
         // These look again under their own locks.
         let quarantined = match remedy {
@@ -231,7 +242,7 @@ impl<'a> Examination<'a> {
         if let Some(quarantined) = quarantined {
             return Ok(quarantined.then_some(Outcome::Mended { how: QUARANTINED }));
         }
-        let judge = Judge { inner, level: self.level, settings: &self.settings };
+        let judge = Judge { inner, level: self.level, settings: &self.settings, missed: &self.missed };
         let mut outcome = None;
         let mut given_up = None;
         let call = Call::by(call.principal.clone());
@@ -264,7 +275,7 @@ impl<'a> Examination<'a> {
                     commit.batch = batch;
                     commit.deltas = deltas;
                 }
-                Remedy::Retire { how, location } => {
+                Remedy::Retire { how, location, .. } => {
                     outcome = Some(Outcome::Mended { how });
                     given_up = Some(location);
                     commit.batch.put(&keys::removal(location), &[]);
@@ -283,6 +294,17 @@ impl<'a> Examination<'a> {
             inner.retire(location);
         }
         Ok(outcome)
+    }
+}
+
+impl Examination<'_> {
+    /// Whether the bytes of a blob give its digest. They are read outside of every lock.
+    fn is_proved(&mut self, copy: &Copy) -> Result<bool, Halt> {
+        let Copy { digest, location, size, group_len } = *copy;
+        let Ok(group_len) = GroupLen::new(group_len) else { return Ok(false) };
+        let _pin = self.inner.open_blobs.pin(location);
+        let hashed = self.hash_file(digest, location, size, group_len, &mut |_, _| Ok(()))?;
+        Ok(hashed.is_ok_and(|hashed| hashed.digest == digest))
     }
 }
 

@@ -182,7 +182,7 @@ faults! {
     Wrong LinkBackMissing "link-back-missing" { scope: Scope, digest: Digest }
     /// A way back to a link that is not there.
     Wrong LinkBackExcess "link-back-excess" { scope: Scope, digest: Digest }
-    /// A link is gone: a manifest was put that needs it, and the way back is still there.
+    /// A link is gone: its way back is still there, and a manifest that needs it or the counters say that it was there.
     Lost LinkMissing "link-missing" { scope: Scope, digest: Digest }
     /// A blob's row contradicts itself, or its bytes, which have the digest.
     Lost BlobRowDamaged "blob-row-damaged" { registry: u32, digest: Digest, what: String }
@@ -220,7 +220,7 @@ faults! {
     Wrong OtherFileUnreadable "other-file-unreadable" { location: Location, what: String }
     /// The bytes of a blob are not those that were pushed.
     Lost FileDamaged "file-damaged" { registry: u32, digest: Digest, location: Location, offset: u64 }
-    /// A file that nothing speaks of, and that was never a blob.
+    /// A file that nothing speaks of, and that does not end as a blob's does.
     Leftover OrphanFile "orphan-file" { location: Location, size: u64 }
     /// The file of a blob that no row speaks of.
     Leftover UnclaimedFile "unclaimed-file" { location: Location, digest: Digest, size: u64 }

@@ -117,14 +117,23 @@ fn a_registry_or_repository_that_is_gone_is_named_by_what_it_leaves() {
 fn links() {
     let link = |s: &Scene| keys::link(s.app, &s.layer);
     mended(|s| s.delete(&keys::link_back(s.app, &s.layer)), &["link-back-missing"]);
-    mended(|s| s.put(&keys::link_back(s.other, &s.thin), &[]), &["link-back-excess"]);
+    kept(|s| s.put(&keys::link_back(s.other, &s.thin), &[]), &["link-back-excess"]);
+    mended(|s| s.put(&keys::link_back(s.dead, &s.thin), &[]), &["link-back-excess"]);
     mended(|s| s.put(&keys::link_back(s.app, &s.thin), b"x"), &["unreadable-derived-row"]);
     mended(|s| s.edit::<LinkRow>(&link(s), |row| row.size += 1), &["link-size", "usage"]);
     // The image could not have been put without it, so it was there.
     let scene = mended(|s| s.delete(&link(s)), &["link-missing", "reference-unmet", "usage"]);
     assert!(scene.app_handle().blob(&scene.layer).is_ok());
-    // Nothing says that the mount was not undone.
-    mended(|s| s.delete(&keys::link(s.other, &s.layer)), &["link-back-excess", "usage"]);
+    // No manifest needs it. The counters say that it was there, until they are counted anew.
+    let scene = mended(|s| s.delete(&keys::link(s.other, &s.layer)), &["link-missing", "usage"]);
+    let other = scene.test.registry().repository(&RepositoryName::parse("other").unwrap());
+    assert!(other.blob(&scene.layer).is_ok());
+    let counters_too = |s: &mut Scene| {
+        s.delete(&keys::link(s.other, &s.layer));
+        s.edit::<UsageRow>(&keys::repository_usage(s.other), |row| row.0[3] += 1);
+    };
+    let scene = case(counters_too, &["link-back-excess", "usage"], &["link-back-excess"]);
+    assert!(scene.get(&keys::link_back(scene.other, &scene.layer)).is_some());
     mended(|s| s.put(&link(s), b"\x01"), &["unreadable-row", "usage"]);
 }
 
@@ -475,6 +484,11 @@ fn blob_file(content: &[u8]) -> Vec<u8> {
     [content, &footer.encode()[..]].concat()
 }
 
+/// Another file of the blob `thin`, which nothing has.
+fn twin_of(scene: &Scene, location: Location) {
+    write(scene.fs(), location, &blob_file(&bytes(20_000, 2)));
+}
+
 #[test]
 fn files_of_nobody() {
     let orphan = Location([5; 16]);
@@ -483,8 +497,32 @@ fn files_of_nobody() {
     // The file of a blob that nothing has may be the only copy.
     let found = ["unclaimed-file"];
     case_at(Level::Files, |s| write(s.fs(), orphan, &blob_file(&bytes(9_000, 77))), &found, &found);
-    // Not so where the blob is stored elsewhere.
-    case_at(Level::Files, |s| write(s.fs(), orphan, &blob_file(&bytes(20_000, 2))), &found, &[]);
+    // Not so where the blob is stored elsewhere, once those bytes were read.
+    let twin = |s: &mut Scene| twin_of(s, orphan);
+    case_at(Level::Files, twin, &found, &found);
+    case_at(Level::Bytes, twin, &found, &[]);
+    let damaged_other = |s: &mut Scene| {
+        twin(s);
+        damage::flip_bit(s.fs(), &Scene::path(s.location(&s.thin)), 5).unwrap();
+    };
+    case_at(Level::Files, damaged_other, &found, &found);
+    let scene = Scene::new();
+    twin_of(&scene, orphan);
+    damage::flip_bit(scene.fs(), &Scene::path(scene.location(&scene.thin)), 5).unwrap();
+    scene.repair(Level::Bytes);
+    assert!(scene.fs().file_len(&Scene::path(orphan)).is_ok(), "it was the only copy");
+    // Without its footer a file may still be the blob that a link leads to.
+    for damaged in [
+        |s: &Scene, path: &Path| damage::flip_bit(s.fs(), path, 8 * 200_010).unwrap(),
+        |s: &Scene, path: &Path| damage::truncate(s.fs(), path, 200_000).unwrap(),
+    ] {
+        let lost = |s: &mut Scene| {
+            damaged(s, &Scene::path(s.location(&s.layer)));
+            s.delete(&keys::blob(REGISTRY, &s.layer));
+        };
+        let found = ["dangling-link", "orphan-file", "registry-usage"];
+        case_at(Level::Files, lost, &found, &["dangling-link", "orphan-file"]);
+    }
     // The file of a blob whose row is gone gives the row back.
     for blob in [|s: &Scene| s.layer, |s: &Scene| s.thin] {
         let found = ["dangling-link", "lost-blob", "registry-usage"];

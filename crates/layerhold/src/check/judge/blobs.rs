@@ -36,6 +36,9 @@ impl Judge<'_> {
             Slot::Unreadable(what) => return Ok(vec![unreadable_row(&key, &what)]),
         };
         let (id, digest) = (registry.0, *digest);
+        if row.state == BlobState::Quarantined || contradiction(&row).is_some() {
+            self.missed.borrow_mut().add(row.stored_size);
+        }
         if row.state == BlobState::Quarantined {
             return Ok(vec![self.quarantined(view, registry, digest, row)?]);
         }
@@ -161,6 +164,9 @@ impl Judge<'_> {
             }
             _ => None,
         };
+        if damage.is_some() {
+            self.missed.borrow_mut().add(row.stored_size);
+        }
         Ok(fault.map(|fault| match damage {
             Some(damage) => Verdict::quarantine(fault, whose, digest, row.placement, damage),
             // The footer speaks for itself, so it may be the row that is wrong.

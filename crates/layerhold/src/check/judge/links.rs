@@ -4,12 +4,12 @@ use crate::descriptor::MediaType;
 use crate::digest::Digest;
 use crate::format::keys::{self, Scope};
 use crate::format::parsed::Key;
-use crate::format::values::{BlobRow, LinkRow, Placement, RepositoryRow, Row};
+use crate::format::values::{BlobRow, LinkRow, Placement, RepositoryRow, Row, UsageRow};
 use crate::manifest::document::Role;
 use crate::store::{Direction, StorageError, View};
 
 use super::super::case::Verdict;
-use super::super::finding::{Fault, RowKey};
+use super::super::finding::{Counters, Fault, RowKey};
 use super::super::medium::of_one_file;
 use super::super::walk::{Slot, look};
 use super::{Judge, rewritten, unreadable_row};
@@ -38,6 +38,7 @@ impl Judge<'_> {
         }
         match blob {
             Slot::Absent => {
+                self.missed.borrow_mut().add(link.size);
                 let fault = Fault::DanglingLink { scope, digest: *digest };
                 let why =
                     "the blob is gone: a repair that looks at files finds its file if that is left; else push it again";
@@ -52,7 +53,8 @@ impl Judge<'_> {
                     Verdict::leave(fault, "the stored bytes do not say which of both is right")
                 });
             }
-            Slot::There(_) | Slot::Unreadable(_) => {}
+            Slot::Unreadable(_) => self.missed.borrow_mut().add(link.size),
+            Slot::There(_) => {}
         }
         Ok(verdicts)
     }
@@ -84,7 +86,8 @@ impl Judge<'_> {
     }
 
     /// A way back without its link: either the link was lost, or the way back was left. A manifest that was refused without
-    /// the link proves the first.
+    /// the link proves the first, and so do counters that count one blob of this size more than there are links. Without
+    /// such a proof both stay as they are: the way back may be the last that is left of a push.
     fn missing_link(
         &self,
         view: &dyn View,
@@ -93,16 +96,22 @@ impl Judge<'_> {
         blob: Option<&BlobRow>,
     ) -> Result<Vec<Verdict>, StorageError> {
         let repository = look::<RepositoryRow>(view, &keys::repository(scope))?.there();
+        let excess = Fault::LinkBackExcess { scope, digest: *digest };
         let never_sparse = match &repository {
-            Some(row) if row.dead_since_ms.is_none() => self.settings.borrow_mut().never_sparse(view, row)?,
-            _ => false,
+            Some(row) if row.dead_since_ms.is_some() => {
+                let how = "removed: no link has it, and its repository is deleted";
+                return Ok(vec![Verdict::delete(excess, how, &keys::link_back(scope, digest))]);
+            }
+            Some(row) => self.settings.borrow_mut().never_sparse(view, row)?,
+            None => false,
         };
         let needed = never_sparse && is_required(view, scope, digest)?;
-        let back_key = keys::link_back(scope, digest);
-        Ok(vec![match (needed, blob) {
+        let was_there = needed || blob.map_or(Ok(false), |blob| is_counted(view, scope, blob))?;
+        Ok(vec![match (was_there, blob) {
             (false, _) => {
-                let fault = Fault::LinkBackExcess { scope, digest: *digest };
-                Verdict::delete(fault, "removed: no link has it", &back_key)
+                let why =
+                    "nothing says whether the link was lost or undone; pushing or mounting the blob there ends it";
+                Verdict::leave(excess, why)
             }
             (true, Some(blob)) => {
                 let fault = Fault::LinkMissing { scope, digest: *digest };
@@ -127,6 +136,15 @@ fn is_required(view: &dyn View, scope: Scope, digest: &Digest) -> Result<bool, S
         }
     }
     Ok(false)
+}
+
+/// Whether the counters of a repository count exactly one blob, of this size, more than it has links. Both are of one view,
+/// in which every commit changed counters and links alike.
+fn is_counted(view: &dyn View, scope: Scope, blob: &BlobRow) -> Result<bool, StorageError> {
+    let Slot::There(UsageRow(stored)) = look(view, &keys::repository_usage(scope))? else { return Ok(false) };
+    let Counters([_, _, blobs, bytes]) = super::usage::count(view, scope)?;
+    Ok(matches!(stored, [_, _, stored_blobs, stored_bytes]
+        if stored_blobs == blobs.saturating_add(1) && stored_bytes == bytes.saturating_add(blob.size)))
 }
 
 /// A link out of what is known: the type is given only where all manifests call the blob the same.

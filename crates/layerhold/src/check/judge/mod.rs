@@ -7,6 +7,7 @@ mod blobs;
 mod links;
 mod log;
 mod manifests;
+mod missed;
 mod names;
 mod settings;
 mod strays;
@@ -29,6 +30,7 @@ use super::row::is_derived;
 pub(super) use blobs::{FROM_BYTES, contradiction, footer_fault};
 pub(super) use log::low_water;
 pub(super) use manifests::{Document, expected_entries};
+pub(super) use missed::Missed;
 pub(super) use settings::Settings;
 
 /// Why nothing is done about a row that no other row repeats.
@@ -39,6 +41,7 @@ pub(super) struct Judge<'a> {
     pub(super) inner: &'a Inner,
     pub(super) level: Level,
     pub(super) settings: &'a RefCell<Settings>,
+    pub(super) missed: &'a RefCell<Missed>,
 }
 
 impl Judge<'_> {

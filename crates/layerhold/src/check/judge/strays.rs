@@ -12,7 +12,7 @@ use crate::format::values::{BlobRow, BlobState, Placement};
 use crate::store::local::FOOTER_LEN;
 use crate::store::{Direction, Location, StorageError, View};
 
-use super::super::case::{Rebuild, Remedy, Verdict};
+use super::super::case::{Copy, Rebuild, Remedy, Verdict};
 use super::super::finding::Fault;
 use super::super::medium::of_one_file;
 use super::super::report::Level;
@@ -23,8 +23,9 @@ use super::Judge;
 enum Wanted {
     /// Links lead to a blob that is not there.
     By(RegistryId),
-    /// The blob is stored in every registry that links it, and in one at least.
-    Nowhere,
+    /// The blob is stored in every registry that links it, and in one at least: in a row whose bytes give the digest, or in
+    /// this file.
+    Nowhere(Option<Copy>),
     /// No registry knows it.
     Unknown,
 }
@@ -56,7 +57,8 @@ impl Judge<'_> {
         if groups && (size.is_none() || self.level < Level::Files) {
             let fault = Fault::GroupsLeftOver { location };
             verdicts.push(if size.is_none() {
-                Verdict { fault, remedy: Remedy::Retire { how: "removed: nothing has the location", location } }
+                let how = "removed: nothing has the location";
+                Verdict { fault, remedy: Remedy::Retire { how, location, proof: None } }
             } else {
                 Verdict::leave(fault, "their file is there: a repair that looks at files judges both")
             });
@@ -68,16 +70,20 @@ impl Judge<'_> {
     }
 
     fn stray_file(&self, view: &dyn View, location: Location, size: u64) -> Result<Verdict, StorageError> {
-        let retire = |fault, how| Verdict { fault, remedy: Remedy::Retire { how, location } };
         let footer = match self.footer(location, size)? {
             Ok(footer) => footer,
             Err(what) => return Ok(other_unreadable(location, what)),
         };
         let Some(footer) = footer else {
-            return Ok(retire(
-                Fault::OrphanFile { location, size },
-                "removed: no row has it, and it is no blob's file",
-            ));
+            let fault = Fault::OrphanFile { location, size };
+            // A footer that is damaged, or was cut off, says nothing of the bytes before it.
+            let missed = self.missed.borrow();
+            return Ok(if missed.may_be(size) || size.checked_sub(FOOTER_LEN).is_some_and(|len| missed.may_be(len)) {
+                Verdict::leave(fault, "it is as long as a blob that is missed; push that, or remove the file")
+            } else {
+                let how = "removed: no row has it, and it is no blob's file";
+                Verdict { fault, remedy: Remedy::Retire { how, location, proof: None } }
+            });
         };
         let Footer { digest, group_len, .. } = footer;
         let unclaimed = Fault::UnclaimedFile { location, digest, size: footer.size };
@@ -87,7 +93,13 @@ impl Judge<'_> {
                 let rebuild = Rebuild { registry, digest, location, size: footer.size, group_len, with_row: true };
                 Verdict::rebuild(fault, "the blob's row is made anew from its file, which gives the digest", rebuild)
             }
-            Wanted::Nowhere => retire(unclaimed, "removed: the blob is stored elsewhere"),
+            Wanted::Nowhere(proof) if proof.is_none() || self.level >= Level::Bytes => {
+                let how = "removed: the blob is stored elsewhere, and those bytes give the digest";
+                Verdict { fault: unclaimed, remedy: Remedy::Retire { how, location, proof } }
+            }
+            Wanted::Nowhere(_) => {
+                Verdict::leave(unclaimed, "the blob is stored elsewhere: a repair that reads all bytes judges both")
+            }
             Wanted::Unknown => {
                 Verdict::leave(unclaimed, "it may be the only copy of the blob; push that, or remove it")
             }
@@ -105,7 +117,7 @@ impl Judge<'_> {
         let registries = collect_some(view, &keys::registry_names(), Direction::Forward, usize::MAX, |_, value| {
             Ok(value.try_into().ok().map(u32::from_be_bytes))
         })?;
-        let mut stored = false;
+        let mut wanted = Wanted::Unknown;
         for registry in registries.into_iter().map(RegistryId) {
             let blob = match look::<BlobRow>(view, &keys::blob(registry, digest))? {
                 Slot::There(blob) => blob,
@@ -116,16 +128,26 @@ impl Judge<'_> {
                     continue;
                 }
             };
-            stored |= blob.state == BlobState::Live
-                && match blob.placement {
-                    Placement::Inline(location) => view.get(&keys::inline_bytes(location))?.is_some(),
-                    Placement::File(location) => {
-                        of_one_file(self.inner.blobs.len(location))?
-                            == Ok(Some(blob.stored_size.saturating_add(FOOTER_LEN)))
+            if blob.state != BlobState::Live || matches!(wanted, Wanted::Nowhere(None)) {
+                continue;
+            }
+            match blob.placement {
+                Placement::Inline(location) => {
+                    let bytes = view.get(&keys::inline_bytes(location))?;
+                    if bytes.is_some_and(|bytes| Digest::of(digest.algorithm(), &bytes) == *digest) {
+                        wanted = Wanted::Nowhere(None);
                     }
-                };
+                }
+                Placement::File(location) => {
+                    let expected = blob.stored_size.saturating_add(FOOTER_LEN);
+                    if of_one_file(self.inner.blobs.len(location))? == Ok(Some(expected)) {
+                        let (size, group_len) = (blob.stored_size, blob.group_len);
+                        wanted = Wanted::Nowhere(Some(Copy { digest: *digest, location, size, group_len }));
+                    }
+                }
+            }
         }
-        Ok(if stored { Wanted::Nowhere } else { Wanted::Unknown })
+        Ok(wanted)
     }
 }
 

@@ -72,7 +72,7 @@ fn difference(
 }
 
 /// Images, tags, blobs and bytes of a repository.
-fn count(view: &dyn View, scope: Scope) -> Result<Counters, StorageError> {
+pub(super) fn count(view: &dyn View, scope: Scope) -> Result<Counters, StorageError> {
     let mut counters = [0u64; 4];
     let [images, tags, blobs, bytes] = &mut counters;
     for (rows, counter) in [(Family::Manifest, images), (Family::Tag, tags)] {
