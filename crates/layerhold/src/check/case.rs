@@ -160,8 +160,8 @@ impl Case {
                 Key::Change(_) => vec![keys::meta::low_water()],
                 Key::Operation(id) => vec![keys::operation(id), keys::meta::low_water()],
                 Key::Usage(scope) => vec![keys::repository(*scope)],
-                // No one row is held by everybody who counts here; see `usage`.
-                Key::RegistryUsage(_) => Vec::new(),
+                // Whoever counts here holds no one row, see `usage`; this one keeps repairs from each other.
+                Key::RegistryUsage(registry) => vec![keys::registry_usage(*registry)],
             },
         })
     }

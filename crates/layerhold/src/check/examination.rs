@@ -248,11 +248,6 @@ impl<'a> Examination<'a> {
         let call = Call::by(call.principal.clone());
         inner.txn.run(&call, &mut Encoder::bare(), no_limit::<Failure>, |attempt| {
             (outcome, given_up) = (None, None);
-            if let Case::Row(key @ Key::RegistryUsage(_)) = case
-                && !inner.txn.committer.forget_counter(&key.encode())
-            {
-                return Err(Stop::Again);
-            }
             let guards = case.guards(attempt.view()?.as_ref())?;
             let mut rows: Vec<_> = guards.iter().map(|key| (key.as_slice(), LockMode::Exclusive)).collect();
             let retired = match remedy {
@@ -261,6 +256,12 @@ impl<'a> Examination<'a> {
             };
             rows.extend(retired.iter().map(|key| (key.as_slice(), LockMode::Exclusive)));
             let locks = attempt.lock::<Failure>(&rows)?;
+            // Under the lock: what another repair has just written must not be remembered from before.
+            if let Case::Row(key @ Key::RegistryUsage(_)) = case
+                && !inner.txn.committer.forget_counter(&key.encode())
+            {
+                return Err(Stop::Again);
+            }
             let verdicts = {
                 let view = attempt.view()?;
                 judge.judge(case, view.as_ref())?

@@ -1,9 +1,12 @@
 //! A check on a store that is in use finds nothing that is not so.
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use layerhold::check::{CheckOptions, Finding, Level, Outcome, RepairOptions, Severity};
+use layerhold::format::keys::{self, RegistryId};
+use layerhold::format::values::UsageRow;
 use layerhold::manifest::ImageId;
 use layerhold::registry::DeleteMode;
 use layerhold::{
@@ -11,7 +14,7 @@ use layerhold::{
 };
 use layerhold_testkit::engine::memory;
 
-use crate::scene::{bytes, image, tag};
+use crate::scene::{Scene, bytes, image, tag};
 
 /// Everything that clients do, over and over, in a repository of its own; refusals do not matter.
 fn busy(registry: &Registry, thread: u64, stop: &AtomicBool) {
@@ -48,6 +51,25 @@ fn busy(registry: &Registry, thread: u64, stop: &AtomicBool) {
         if round % 7 == 0 {
             let _ = registry.delete_repository(&name, DeleteMode::Force, &call);
         }
+    }
+}
+
+#[test]
+fn two_repairs_at_once_correct_a_counter_once() {
+    let key = keys::registry_usage(RegistryId(1));
+    for round in 0..100 {
+        let mut scene = Scene::new();
+        scene.edit::<UsageRow>(&key, |row| row.0[3] += 7 + round);
+        let together = Barrier::new(2);
+        std::thread::scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    together.wait();
+                    scene.repair(Level::Metadata);
+                });
+            }
+        });
+        assert_eq!(scene.names(Level::Metadata), [] as [&str; 0], "round {round}");
     }
 }
 

@@ -3,7 +3,8 @@
 //! A repository's counters are mended under its own row, held exclusive: nobody else counts then, so the row is set to what
 //! was counted. A registry's counters are added to by everybody who completes an upload, and no one row keeps them all out.
 //! But each of them changes counter and counted alike, so the difference between both, seen in one view, stays the same
-//! whatever happens meanwhile: adding it is right at any later time.
+//! whatever happens meanwhile: adding it once is right at any later time. Two repairs would add it twice, so the one holds
+//! the counter's own row, exclusive, and the other counts after it.
 
 use crate::format::keys::{self, Family, RegistryId, Scope};
 use crate::format::parsed::{Key, family, in_scope};
