@@ -63,6 +63,8 @@ pub(super) struct Examination<'a> {
     pub(super) rows_total: u64,
     pub(super) bytes_total: u64,
     told: HashSet<u64>,
+    /// What earlier rounds left and told of, too.
+    left: HashSet<u64>,
     asked_at: (u64, u64),
     settings: RefCell<Settings>,
     missed: RefCell<Missed>,
@@ -80,6 +82,7 @@ impl<'a> Examination<'a> {
             rows_total: 0,
             bytes_total: 0,
             told: HashSet::new(),
+            left: HashSet::new(),
             asked_at: (0, 0),
             settings: RefCell::default(),
             missed: RefCell::default(),
@@ -186,16 +189,26 @@ impl<'a> Examination<'a> {
                 }
             }
         };
-        // What was mended may be broken again by then, and found by a later round.
+        let hash = hasher.finish();
+        let again = match &outcome {
+            Outcome::Left { .. } if self.left.len() < TOLD_MAX => !self.left.insert(hash),
+            Outcome::Left { .. } => self.left.contains(&hash),
+            _ => false,
+        };
         if matches!(outcome, Outcome::Mended { .. }) {
-            self.told.remove(&hasher.finish());
+            // It may be broken again by then, and found by a later round.
+            self.told.remove(&hash);
         }
-        self.report.note(&finding, &outcome);
-        self.observer.finding(&finding, &outcome);
+        if !again {
+            *self.report.findings.entry(finding.fault.name()).or_default() += 1;
+            self.observer.finding(&finding, &outcome);
+        }
+        self.report.note(finding.fault.severity(), &outcome);
         Ok(())
     }
 
-    /// Forgets what was told, so that a later round begins afresh, and what was counted but for what was mended.
+    /// Forgets what was told, so that a later round begins afresh, and how much is left. What was left stays told: of each
+    /// fault that no round mends it is said once, in the round that met it first.
     pub(super) fn begin_round(&mut self) {
         self.told.clear();
         *self.missed.get_mut() = Missed::default();

@@ -172,7 +172,7 @@ pub struct Report {
     pub files: u64,
     /// Bytes of blobs read and hashed.
     pub bytes: u64,
-    /// How many findings of each kind there were, by the kind's name.
+    /// How many findings of each kind there were, by the kind's name. What several rounds of a repair leave counts once.
     pub findings: BTreeMap<&'static str, u64>,
     /// The worst of them, if there were any.
     pub worst: Option<Severity>,
@@ -197,10 +197,8 @@ impl Report {
         self.worst.is_none_or(|worst| worst <= Severity::Allowed)
     }
 
-    /// Notes a finding.
-    pub(super) fn note(&mut self, finding: &Finding, outcome: &Outcome) {
-        let severity = finding.fault.severity();
-        *self.findings.entry(finding.fault.name()).or_default() += 1;
+    /// Notes what became of a finding.
+    pub(super) fn note(&mut self, severity: Severity, outcome: &Outcome) {
         self.worst = self.worst.max(Some(severity));
         match outcome {
             Outcome::Mended { .. } | Outcome::Mendable { .. } => self.mended += 1,

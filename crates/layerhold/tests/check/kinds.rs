@@ -553,6 +553,25 @@ fn files_of_nobody() {
 }
 
 #[test]
+fn what_several_rounds_of_a_repair_leave_is_told_once() {
+    let mut scene = Scene::new();
+    let mut batch = Batch::new();
+    // Mended, and left: the first takes a second round to see that nothing is left to mend.
+    batch.delete(&keys::tag_by_digest(scene.app, &scene.image, &tag("v1")));
+    batch.put(b"\x07what", b"");
+    batch.delete(&keys::manifest_bytes(scene.app, &scene.index));
+    scene.plant(&batch);
+    let (_, found) = scene.check(Level::Metadata);
+    let (report, outcomes) = scene.repair(Level::Metadata);
+    let told = |name: &str| outcomes.iter().filter(|(finding, _)| finding.fault.name() == name).count();
+    assert_eq!((told("unknown-row"), report.findings["unknown-row"]), (1, 1), "{outcomes:#?}");
+    assert_eq!(told("dead-repository"), 1);
+    let left = scene.check(Level::Metadata).1;
+    assert!(left.len() < found.len());
+    assert_eq!(report.left, left.len() as u64, "{left:#?}");
+}
+
+#[test]
 fn a_repository_that_is_dead_may_be_as_it_likes_but_its_rows_still_fit() {
     let scene = Scene::new();
     let row = RepositoryRow::decode(&scene.get(&keys::repository(scene.dead)).unwrap()).unwrap();
