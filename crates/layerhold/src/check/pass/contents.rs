@@ -9,7 +9,7 @@ use crate::format::keys::{self, RegistryId};
 use crate::format::parsed::Key;
 use crate::format::values::{BlobRow, BlobState, GroupsRow, Placement, Row};
 use crate::store::local::FOOTER_LEN;
-use crate::store::{Direction, Location, StorageError};
+use crate::store::{Direction, KeyRange, Location, StorageError};
 use crate::upload::lane::{Hashes, Lane, SharedBytes};
 
 use super::super::case::{Case, Rebuild, Verdict};
@@ -18,7 +18,7 @@ use super::super::finding::Fault;
 use super::super::judge::FROM_BYTES;
 use super::super::medium::of_one_file;
 use super::super::report::Stage;
-use super::super::walk::Halt;
+use super::super::walk::{Halt, last};
 
 /// Bytes that are read at a time, and those after which finished chaining values are compared, so that no more than their
 /// number is held in memory.
@@ -52,10 +52,12 @@ impl Examination<'_> {
     }
 
     fn content(&mut self, registry: RegistryId, digest: Digest, row: &BlobRow, location: Location) -> Result<(), Halt> {
-        let Some(first) = self.content_fault(registry, digest, row, location)? else { return Ok(()) };
-        // Read once more: memory errs, too, and a finding of damage sends an operator off.
-        let fault = match self.content_fault(registry, digest, row, location)? {
-            Some(second) if second == first => first,
+        if self.content_fault(registry, digest, row, location, false)?.is_none() {
+            return Ok(());
+        }
+        // Read once more: memory errs, too, and a finding of damage sends an operator off. Where the damage is, the second
+        // reading says: most blobs never have one.
+        let fault = match self.content_fault(registry, digest, row, location, true)? {
             Some(second) => second,
             None => {
                 let what = "two reads differed".to_owned();
@@ -82,13 +84,15 @@ impl Examination<'_> {
         self.pronounce(&Case::Row(Key::Blob(registry, digest)), verdict)
     }
 
-    /// What is wrong with the bytes of a blob. A file that is missing, or has the wrong length, was found before.
+    /// What is wrong with the bytes of a blob, and, if that is asked for, in which group they begin to be. A file that is
+    /// missing, or has the wrong length, was found before.
     fn content_fault(
         &mut self,
         registry: RegistryId,
         digest: Digest,
         row: &BlobRow,
         location: Location,
+        locate: bool,
     ) -> Result<Option<Fault>, Halt> {
         let inner = self.inner;
         let _pin = inner.open_blobs.pin(location);
@@ -110,7 +114,7 @@ impl Examination<'_> {
         let only = group_len.group_count(row.stored_size) <= 1;
         let mut differing = None;
         let hashed = self.hash_file(digest, location, row.stored_size, group_len, &mut |first, values| {
-            if only || differing.is_some() {
+            if !locate || only || differing.is_some() {
                 return Ok(());
             }
             differing = differing_group(inner, location, first, values)?;
@@ -182,12 +186,15 @@ fn differing_group(
     values: &[ChainingValue],
 ) -> Result<Option<u64>, StorageError> {
     let mut range = keys::all_groups(location);
-    let end = first.saturating_add(values.len() as u64);
-    if let Ok(end) = u32::try_from(end) {
-        range.end = keys::groups(location, end);
-    }
-    let mut differing = None;
+    let at = |group: u64| u32::try_from(group).ok().map(|group| keys::groups(location, group));
     let view = inner.txn.store.view()?;
+    // From the row that holds the first of them: the rows before are of groups that were compared already.
+    if let Some(end) = at(first.saturating_add(1)) {
+        let before = KeyRange { start: range.start.clone(), end };
+        range.start = last(view.as_ref(), &before)?.map_or(range.start, |(key, _)| key);
+    }
+    range.end = at(first.saturating_add(values.len() as u64)).unwrap_or(range.end);
+    let mut differing = None;
     view.scan(&range, Direction::Forward, &mut |key, value| {
         let Some(at) = keys::first_group_of(key) else { return std::ops::ControlFlow::Continue(()) };
         let Ok(GroupsRow(stored)) = GroupsRow::decode(value, location, at) else {
