@@ -26,16 +26,16 @@ impl Examination<'_> {
             }
             Ok(())
         })?;
-        let mut broken = Vec::new();
-        self.folded_groups(view, |_, location, folded| {
-            match folded {
-                Some(folded) => facts.groups.right(&groups_of(location, &folded)),
-                None => broken.push(location),
+        let mut broken = HashSet::new();
+        self.folded_groups(view, |exam, location, folded| match folded {
+            Some(folded) => {
+                facts.groups.right(&groups_of(location, &folded));
+                Ok(())
             }
-            Ok(())
+            None => exam.doubt(view, location, &mut broken),
         })?;
         self.doubted_blobs(view, facts)?;
-        self.judge_strays(view, broken.into_iter().collect())?;
+        self.judge_strays(view, broken)?;
         if !facts.inline.is_even() {
             let mut doubted = HashSet::new();
             each(view, &parsed::family(Family::InlineBytes), &mut |key, value| {
