@@ -76,6 +76,20 @@ pub const FAMILIES: [Family; 29] = [
     Family::Usage,
 ];
 
+/// Families whose keys begin with both ids of a repository, but for the repository's own.
+pub const IN_REPOSITORIES: [Family; 10] = [
+    Family::Link,
+    Family::Manifest,
+    Family::ManifestBytes,
+    Family::ManifestReferences,
+    Family::PullTime,
+    Family::Referrer,
+    Family::Tag,
+    Family::TagByDigest,
+    Family::TagHistory,
+    Family::Usage,
+];
+
 /// Every row of a family.
 #[must_use]
 pub fn family(family: Family) -> KeyRange {

@@ -5,10 +5,10 @@ use std::path::Path;
 use layerhold::change::{Event, RepositoryEvent};
 use layerhold::check::{Fault, Level, Outcome, Severity};
 use layerhold::format::footer::Footer;
-use layerhold::format::keys::{self, RegistryId, RepositoryId};
+use layerhold::format::keys::{self, RegistryId, RepositoryId, Scope};
 use layerhold::format::values::{
-    BlobRow, BlobState, LinkRow, ManifestRow, NextIdsRow, OperationRow, ReferencesRow, RepositoryRow, Row, TagRow,
-    UploadRow, UsageRow,
+    BlobRow, BlobState, LinkRow, ManifestRow, NextIdsRow, OperationRow, Placement, ReferencesRow, RepositoryRow, Row,
+    TagRow, UploadRow, UsageRow,
 };
 use layerhold::store::fs::{FileSystem, OpenMode};
 use layerhold::store::{Batch, Location};
@@ -100,6 +100,22 @@ fn names_and_repositories() {
     mended(|s| s.delete(&keys::meta::next_ids()), &["ids-behind"]);
     mended(|s| s.put(&keys::meta::next_ids(), b"\x01"), &["unreadable-derived-row"]);
     kept(|s| s.put(&[2, b'x'], &1u32.to_be_bytes()), &["registry-shared"]);
+    // Ids of rows that have no repository or registry of theirs are in use, too.
+    case(
+        |s| s.put(&keys::pull_time(scope(1, 55), &s_digest()), &[0; 8]),
+        &["ids-behind", "manifest-rows-left-over", "rows-without-repository"],
+        &[],
+    );
+    case(
+        |s| {
+            let thin = s.get(&keys::blob(REGISTRY, &s.thin)).unwrap();
+            let mut row = BlobRow::decode(&thin).unwrap();
+            row.placement = Placement::File(Location([6; 16]));
+            s.put(&keys::blob(RegistryId(7), &s.thin), &row.encode());
+        },
+        &["ids-behind", "registry-unnamed", "registry-usage"],
+        &["registry-unnamed"],
+    );
     kept(|s| s.put(&keys::meta::low_water(), b"\x01"), &["unreadable-row"]);
     kept(|s| s.put(b"\x07what", b""), &["unknown-row"]);
     kept(|s| s.put(b"\x10sh", b""), &["unknown-row"]);
@@ -254,8 +270,9 @@ fn upload_sessions() {
     scene.test.engine().maintain().unwrap();
     assert_eq!(scene.get(&keys::upload_part(&scene.small_upload.0, 0)), None);
     scene.test.kill().unwrap();
-    kept(
+    case(
         |s| s.edit::<UploadRow>(&upload(s), |row| row.scope.repository = RepositoryId(99)),
+        &["ids-behind", "rows-without-repository"],
         &["rows-without-repository"],
     );
 }
@@ -290,6 +307,10 @@ fn manifests() {
     );
     mended(|s| s.put(&keys::pull_time(s.app, &s_digest()), &[0; 8]), &["manifest-rows-left-over"]);
     mended(|s| s.put(&keys::pull_time(s.app, &s.image), b"x"), &["unreadable-derived-row"]);
+}
+
+fn scope(registry: u32, repository: u64) -> Scope {
+    Scope { registry: RegistryId(registry), repository: RepositoryId(repository) }
 }
 
 fn s_digest() -> Digest {
@@ -550,6 +571,17 @@ fn files_of_nobody() {
     scene.put(&key, &row.encode());
     let names = scene.names(Level::Files);
     assert!(names.contains(&"location-shared"), "{names:?}");
+    // A blob of one group and a session; two sessions.
+    for level in [Level::Metadata, Level::Files] {
+        let mut scene = Scene::new();
+        let location = scene.location(&scene.thin);
+        let upload = keys::upload(&scene.small_upload.0);
+        scene.edit::<UploadRow>(&upload, |row| row.location = location);
+        assert_eq!(scene.names(level), ["location-shared"]);
+        let other = scene.upload_row(&scene.large_upload).location;
+        scene.edit::<UploadRow>(&upload, |row| row.location = other);
+        assert!(scene.names(level).contains(&"location-shared"));
+    }
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! Names, ids, and repositories, dead or alive.
 
 use crate::format::keys::{self, Family, RegistryId, RepositoryId, Scope};
-use crate::format::parsed::{Key, family};
-use crate::format::values::{NextIdsRow, RepositoryRow, Row};
+use crate::format::parsed::{IN_REPOSITORIES, Key, family};
+use crate::format::values::{NextIdsRow, RepositoryRow, Row, UploadRow};
 use crate::name::RepositoryName;
 use crate::store::{Direction, StorageError, View};
 
 use super::super::case::Verdict;
 use super::super::finding::Fault;
-use super::super::walk::{Slot, look};
+use super::super::walk::{Slot, last, look};
 use super::{Judge, rewritten, unreadable, unreadable_row};
 
 impl Judge<'_> {
@@ -138,25 +138,53 @@ fn name_of(view: &dyn View, scope: Scope, row: &RepositoryRow) -> Result<Option<
     }))
 }
 
-/// The highest ids that any row has.
+/// Families whose keys begin with the id of a registry and not with one of a repository behind it.
+const IN_REGISTRIES: [Family; 5] =
+    [Family::RepositoryName, Family::Blob, Family::Suspect, Family::LinkBack, Family::BackReference];
+
+/// The highest ids that any row has, whether or not there is a registry or a repository of that id.
 fn ids_in_use(view: &dyn View) -> Result<NextIdsRow, StorageError> {
     let (mut registry, mut repository) = (0, 0);
     view.scan(&keys::registry_names(), Direction::Forward, &mut |_, value| {
         registry = registry.max(value.try_into().map_or(0, u32::from_be_bytes));
         std::ops::ControlFlow::Continue(())
     })?;
-    for rows in [Family::Repository, Family::DeadRepository] {
-        view.scan(&family(rows), Direction::Forward, &mut |key, _| {
-            if let Some(Key::Repository(scope) | Key::DeadRepository(scope)) = Key::parse(key) {
-                registry = registry.max(scope.registry.0);
-                repository = repository.max(scope.repository.0);
-            }
-            std::ops::ControlFlow::Continue(())
-        })?;
-    }
     view.scan(&family(Family::RepositoryName), Direction::Forward, &mut |_, value| {
         repository = repository.max(value.try_into().map_or(0, u64::from_be_bytes));
         std::ops::ControlFlow::Continue(())
     })?;
+    view.scan(&family(Family::Upload), Direction::Forward, &mut |_, value| {
+        if let Ok(row) = UploadRow::decode(value) {
+            registry = registry.max(row.scope.registry.0);
+            repository = repository.max(row.scope.repository.0);
+        }
+        std::ops::ControlFlow::Continue(())
+    })?;
+    for rows in IN_REGISTRIES {
+        each_last(view, rows, &mut |_, id| registry = registry.max(id.0))?;
+    }
+    for rows in [Family::Repository, Family::DeadRepository].into_iter().chain(IN_REPOSITORIES) {
+        each_last(view, rows, &mut |key, id| {
+            registry = registry.max(id.0);
+            repository = repository.max(keys::scope_of(key).map_or(0, |scope| scope.repository.0));
+        })?;
+    }
     Ok(NextIdsRow { registry: RegistryId(registry), repository: RepositoryId(repository) })
+}
+
+/// Calls `visit` with the last key of each registry in a family whose keys begin with its id, without reading the others. In a
+/// family of repositories it is one of the repository with the highest id.
+fn each_last(view: &dyn View, rows: Family, visit: &mut dyn FnMut(&[u8], RegistryId)) -> Result<(), StorageError> {
+    let mut range = family(rows);
+    while let Some((key, _)) = last(view, &range)? {
+        range.end = match (Key::parse(&key), key.get(..5), key.get(1..5).and_then(|id| id.try_into().ok())) {
+            (Some(_), Some(stem), Some(id)) => {
+                visit(&key, RegistryId(u32::from_be_bytes(id)));
+                stem.to_vec()
+            }
+            // None of ours: the one before it may be.
+            _ => key,
+        };
+    }
+    Ok(())
 }

@@ -15,7 +15,7 @@ use super::super::judge::contradiction;
 use super::super::relation::Relation;
 use super::super::report::Stage;
 use super::super::walk::{Halt, Rows, each};
-use super::strays::{LOCATIONS_AT_ONCE, groups_fact, inline_fact, locations_after};
+use super::strays::{LOCATIONS_AT_ONCE, groups_fact, inline_fact, locations_after, session_locations};
 use super::{Count, Facts, counted};
 
 /// A blob or a way back, as the two families are walked together.
@@ -30,6 +30,10 @@ impl Examination<'_> {
         self.enter(Stage::Blobs)?;
         let mut given_up: HashSet<Location> = HashSet::new();
         locations_after(view, Family::Removal, None, LOCATIONS_AT_ONCE, &mut given_up)?;
+        // A blob of one group has no other row that would tell a session at its location.
+        let mut sessions = HashSet::new();
+        let mut shared = HashSet::new();
+        let mut later = session_locations(view, None, &mut sessions, &mut shared)?;
         let mut current: Option<(RegistryId, [u64; 4])> = None;
         self.blobs_and_ways_back(view, &mut |exam, met| match met {
             Met::Blob(registry, digest, row) => {
@@ -46,6 +50,9 @@ impl Examination<'_> {
                     relation.left(&fact);
                 }
                 let (Placement::Inline(location) | Placement::File(location)) = row.placement;
+                if sessions.contains(&location) {
+                    exam.doubt(view, location, &mut shared)?;
+                }
                 let odd = row.state != crate::format::values::BlobState::Live
                     || contradiction(row).is_some()
                     || given_up.contains(&location);
@@ -63,6 +70,12 @@ impl Examination<'_> {
             }
         })?;
         tell_registry(&mut facts.usage, current);
+        self.judge_strays(view, shared)?;
+        while let Some(after) = later.take() {
+            let (mut sessions, mut shared) = (HashSet::new(), HashSet::new());
+            later = session_locations(view, Some(&after), &mut sessions, &mut shared)?;
+            self.judge_strays(view, sessions)?;
+        }
         // There are few of them.
         each(view, &parsed::family(Family::Suspect), &mut |key, value| {
             self.read_rows(1)?;

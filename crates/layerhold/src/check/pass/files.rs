@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use crate::digest::Digest;
 use crate::format::keys::{self, Family, RegistryId};
 use crate::format::parsed::{self, Key};
-use crate::format::values::{BlobRow, BlobState, Placement, Row, UploadRow};
+use crate::format::values::{BlobRow, BlobState, Placement, Row};
 use crate::store::local::FOOTER_LEN;
 use crate::store::{Location, StorageError};
 
@@ -16,8 +16,8 @@ use super::super::judge::footer_fault;
 use super::super::medium::of_one_file;
 use super::super::relation::Relation;
 use super::super::report::Stage;
-use super::super::walk::{Halt, Rows};
-use super::strays::{LOCATIONS_AT_ONCE, each_owner, locations_after};
+use super::super::walk::Halt;
+use super::strays::{LOCATIONS_AT_ONCE, each_owner, locations_after, session_locations};
 
 /// Blobs that are taken out of one view at a time.
 const BLOBS_AT_ONCE: usize = 256;
@@ -32,17 +32,16 @@ impl Examination<'_> {
         {
             let view = inner.txn.store.view()?;
             locations_after(view.as_ref(), Family::Removal, None, LOCATIONS_AT_ONCE, &mut loose)?;
-            let mut uploads = Rows::new(view.as_ref(), parsed::family(Family::Upload));
-            while let Some((_, value)) = uploads.next()?.filter(|_| loose.len() < LOCATIONS_AT_ONCE) {
-                loose.extend(UploadRow::decode(&value).map(|row| row.location));
-            }
+            session_locations(view.as_ref(), None, &mut loose, &mut HashSet::new())?;
         }
         let mut files = self.relation();
         self.each_blob(|exam, registry, digest, row| {
             let Placement::File(location) = row.placement else { return Ok(()) };
             exam.report.files += 1;
             exam.read_rows(1)?;
-            files.left(&location.0);
+            if !loose.contains(&location) {
+                files.left(&location.0);
+            }
             if row.state == BlobState::Live && !exam.is_whole(&digest, row, location)? {
                 return exam.suspect(&Case::Row(Key::Blob(registry, digest)));
             }

@@ -1,7 +1,7 @@
 //! Names, ids, repositories; and keys that no version writes.
 
 use crate::format::keys::{Family, RegistryId};
-use crate::format::parsed::{self, FAMILIES, Key};
+use crate::format::parsed::{self, FAMILIES, IN_REPOSITORIES, Key};
 use crate::format::values::{RepositoryRow, Row};
 use crate::store::{KeyRange, View};
 
@@ -15,20 +15,6 @@ use super::{Facts, counted, for_registries, for_scopes};
 
 /// Registry ids that are looked at together.
 const IDS_AT_ONCE: u32 = 1 << 20;
-
-/// Families whose keys begin with both ids of a repository.
-const IN_REPOSITORIES: [Family; 10] = [
-    Family::Link,
-    Family::Manifest,
-    Family::ManifestBytes,
-    Family::ManifestReferences,
-    Family::PullTime,
-    Family::Referrer,
-    Family::Tag,
-    Family::TagByDigest,
-    Family::TagHistory,
-    Family::Usage,
-];
 
 impl Examination<'_> {
     pub(super) fn names(&mut self, view: &dyn View, facts: &mut Facts) -> Result<(), Halt> {

@@ -61,7 +61,12 @@ impl Examination<'_> {
         self.removals(view)
     }
 
-    fn doubt(&mut self, view: &dyn View, location: Location, doubted: &mut HashSet<Location>) -> Result<(), Halt> {
+    pub(super) fn doubt(
+        &mut self,
+        view: &dyn View,
+        location: Location,
+        doubted: &mut HashSet<Location>,
+    ) -> Result<(), Halt> {
         doubted.insert(location);
         if doubted.len() >= LOCATIONS_AT_ONCE { self.judge_strays(view, std::mem::take(doubted)) } else { Ok(()) }
     }
@@ -187,6 +192,34 @@ pub(super) fn each_owner(view: &dyn View, visit: &mut dyn FnMut(Location, &Key))
         })?;
     }
     Ok(())
+}
+
+/// Collects the locations of sessions, at most [`LOCATIONS_AT_ONCE`], from behind the key `after`, and those that two of them
+/// have; where to go on, if there are more.
+pub(super) fn session_locations(
+    view: &dyn View,
+    after: Option<&[u8]>,
+    into: &mut HashSet<Location>,
+    twice: &mut HashSet<Location>,
+) -> Result<Option<Vec<u8>>, StorageError> {
+    let mut range = parsed::family(Family::Upload);
+    if let Some(after) = after {
+        range = crate::format::keys::after(range, after);
+    }
+    let mut next = None;
+    view.scan(&range, Direction::Forward, &mut |key, value| {
+        if let Ok(row) = UploadRow::decode(value)
+            && !into.insert(row.location)
+        {
+            twice.insert(row.location);
+        }
+        if into.len() < LOCATIONS_AT_ONCE {
+            return std::ops::ControlFlow::Continue(());
+        }
+        next = Some(key.to_vec());
+        std::ops::ControlFlow::Break(())
+    })?;
+    Ok(next)
 }
 
 /// Collects locations out of keys that end in one, at most `limit`, from behind the key `after`; where to go on, if there
