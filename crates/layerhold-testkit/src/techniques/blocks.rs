@@ -1,14 +1,17 @@
 //! Power cuts below real file systems.
 
-use crate::real::blocks::{Kind, Planted, cut};
+use crate::real::blocks::{CHECKED, Kind, Planted, REFUSED, cut};
 use crate::real::{Place, child};
-use crate::technique::{Outcome, Technique, Unit};
+use crate::technique::{Outcome, Record, Technique, Unit};
 
 /// States of one recorded workload.
 const STATES: u64 = 250;
 
 /// How a short look is numbered: the first unit has fewer states.
 const STATES_BRIEF: u64 = 25;
+
+/// Of so many disks one may be the file system's own loss; more of them would be no test of the store.
+const REFUSED_ONE_IN: u64 = 20;
 
 pub(super) struct Blocks(pub(super) Kind);
 
@@ -47,6 +50,19 @@ impl Technique for Blocks {
 
     fn repeatable(&self) -> bool {
         false
+    }
+
+    fn gaps(&self, record: &Record) -> Vec<String> {
+        let count = |name: &str| record.counts.get(name).copied().unwrap_or(0);
+        let (checked, refused) = (count(CHECKED), count(REFUSED));
+        let mut gaps = Vec::new();
+        if checked == 0 {
+            gaps.push("no state was checked".to_owned());
+        }
+        if refused * REFUSED_ONE_IN > checked + refused {
+            gaps.push(format!("{refused} disks do not mount, and {checked} do"));
+        }
+        gaps
     }
 
     fn child(&self, arguments: &[String]) -> i32 {

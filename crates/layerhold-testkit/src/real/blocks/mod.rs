@@ -4,7 +4,8 @@
 //! writes and flushes. An engine on RocksDB works there, and after each acknowledgement it is noted how many events the disk
 //! had seen. Then other disks are made: all that was flushed before a cut, and of what was written after the last flush
 //! none, all, some, or some of it torn. Each is mounted, so that the file system recovers, and the store on it is opened and
-//! held against what was acknowledged before the cut.
+//! held against what was acknowledged before the cut. A disk that the file system itself refuses is no state: it is counted
+//! apart, and only if the file system as it was made still mounts there and then.
 
 mod disk;
 mod fuse;
@@ -30,6 +31,12 @@ use super::story::Story;
 use super::{Place, sys};
 use disk::{BLOCK, Contents, Disk, Event};
 use fuse::Mounted;
+
+/// The count of disks on which a store was opened and held against its story.
+pub const CHECKED: &str = "states checked";
+
+/// The count of disks that the file system itself refuses.
+pub const REFUSED: &str = "disks that the file system does not mount";
 
 /// A file system and how it is mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +89,7 @@ pub const KINDS: [Kind; 4] = [
     },
 ];
 
-/// What a child's engine is made to do without, to show that it is noticed.
+/// What a child is made to do without, to show that it is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planted {
     /// Nothing.
@@ -91,6 +98,8 @@ pub enum Planted {
     NoDirectorySync,
     /// Files are not synced.
     NoFileSync,
+    /// No disk is mounted once the workload is recorded.
+    NoMounts,
 }
 
 impl Planted {
@@ -99,6 +108,7 @@ impl Planted {
             Self::Nothing => "nothing",
             Self::NoDirectorySync => "no-directory-sync",
             Self::NoFileSync => "no-file-sync",
+            Self::NoMounts => "no-mounts",
         }
     }
 }
@@ -159,7 +169,10 @@ pub fn cut(place: &Place, kind: Kind, seed: u64, count: u64, planted: Planted) -
         let line = line.map_err(|e| e.to_string())?;
         let (what, rest) = line.split_once(' ').unwrap_or((&line, ""));
         match what {
-            "state" => outcome.states.push(rest.parse().map_err(|_| line.clone())?),
+            "state" => {
+                outcome.states.push(rest.parse().map_err(|_| line.clone())?);
+                outcome.count(CHECKED, 1);
+            }
             "count" => outcome.count(rest, 1),
             "violation" => outcome.violation(rest.replace('\t', "\n")),
             _ => return Err(rest.replace('\t', "\n")),
@@ -180,9 +193,13 @@ pub(super) fn live(kind: Kind, seed: u64, count: u64, planted: &str, directory: 
     mount_private().map_err(text)?;
     let (disks, at) = (directory.join("disks"), directory.join("mounted"));
     std::fs::create_dir(&disks).and_then(|()| std::fs::create_dir(&at)).map_err(text)?;
-    let bench = Bench { kind, mounted: Mounted::at(&disks).map_err(text)?, at };
     let fresh = kind.fresh(directory)?;
-    let recorded = bench.record(fresh.clone(), seed, planted)?;
+    let mounted = Mounted::at(&disks).map_err(text)?;
+    let mut bench = Bench { kind, mounted, at, fresh: fresh.clone() };
+    let recorded = bench.record(seed, planted)?;
+    if planted == Planted::NoMounts.name() {
+        bench.kind.options = "no-such-option";
+    }
     let mut cuts = recorded.draw(seed, count);
     cuts.sort_by_key(|cut| cut.at);
     let mut durable = (fresh, 0);
@@ -196,7 +213,6 @@ pub(super) fn live(kind: Kind, seed: u64, count: u64, planted: &str, directory: 
         }
         let mut contents = contents.clone();
         let how = cut.apply(&recorded.events, &mut contents, kind.torn_at);
-        say(&format!("state {}", contents.hash()));
         bench.check(contents, &recorded, &cut, number, how)?;
     }
     Ok(())
@@ -224,11 +240,36 @@ struct Bench {
     kind: Kind,
     mounted: Mounted,
     at: PathBuf,
+    /// The file system as it was made.
+    fresh: Contents,
+}
+
+/// Why a disk is not mounted.
+enum NotMounted {
+    /// The file system refuses what is on it.
+    Refused(rustix::io::Errno),
+    /// Anything else, which says nothing of the disk.
+    Failed(io::Error),
+}
+
+impl<E: Into<io::Error>> From<E> for NotMounted {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl std::fmt::Display for NotMounted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(errno) => write!(f, "{errno}"),
+            Self::Failed(error) => write!(f, "{error}"),
+        }
+    }
 }
 
 impl Bench {
-    fn record(&self, fresh: Contents, seed: u64, planted: &str) -> Result<Recorded, String> {
-        let disk = Arc::new(Disk::new(self.kind.len, fresh, true));
+    fn record(&self, seed: u64, planted: &str) -> Result<Recorded, String> {
+        let disk = Arc::new(Disk::new(self.kind.len, self.fresh.clone(), true));
         self.mount(&disk).map_err(|e| format!("a new file system does not mount error={e}"))?;
         let script = script(seed);
         let store = self.at.join("store");
@@ -256,13 +297,18 @@ impl Bench {
     }
 
     fn check(&self, contents: Contents, recorded: &Recorded, cut: &Cut, number: u64, how: &str) -> Result<(), String> {
-        say(&format!("count {how}"));
+        let state = contents.hash();
         let disk = Arc::new(Disk::new(self.kind.len, contents, false));
-        if let Err(error) = self.mount(&disk) {
+        match self.mount(&disk) {
+            Ok(()) => {}
             // The file system's own loss, which no store on it can make good. It is told, not hidden.
-            say("count states that the file system does not mount");
-            say(&format!("count not mounted: {error}"));
-            return Ok(());
+            Err(NotMounted::Refused(errno)) => {
+                self.prove_that_it_mounts().map_err(|e| format!("nothing mounts any more, {errno} before: {e}"))?;
+                say(&format!("count {REFUSED}"));
+                say(&format!("count not mounted: {errno}"));
+                return Ok(());
+            }
+            Err(NotMounted::Failed(error)) => return Err(format!("a disk cannot be mounted error={error}")),
         }
         // The first entry is from before the first request.
         let acknowledged = recorded.acknowledged_at.iter().filter(|at| **at <= cut.at).count().saturating_sub(1);
@@ -283,13 +329,25 @@ impl Bench {
                 say(&format!("violation {}", shorten(&wrong).replace('\n', "\t")));
             }
         }
+        say(&format!("count {how}"));
+        say(&format!("state {state}"));
+        self.unmount().map_err(|e| e.to_string())?;
+        self.mounted.forget();
+        Ok(())
+    }
+
+    /// Mounts the file system as it was made, which is whole.
+    fn prove_that_it_mounts(&self) -> Result<(), String> {
+        let disk = Arc::new(Disk::new(self.kind.len, self.fresh.clone(), false));
+        self.mount(&disk).map_err(|e| e.to_string())?;
         self.unmount().map_err(|e| e.to_string())?;
         self.mounted.forget();
         Ok(())
     }
 
     /// Mounts the disk through a loop device that goes when the mount does.
-    fn mount(&self, disk: &Arc<Disk>) -> io::Result<()> {
+    fn mount(&self, disk: &Arc<Disk>) -> Result<(), NotMounted> {
+        use rustix::io::Errno;
         let file = self.mounted.show(Arc::clone(disk))?;
         let device = Loop::of(&file)?;
         let options = std::ffi::CString::new(self.kind.options).map_err(io::Error::other)?;
@@ -297,7 +355,10 @@ impl Bench {
         let mounted = mount(&device.path, &self.at, self.kind.file_system, flags, Some(options.as_c_str()));
         // While it is mounted this only says that the device is to let go with the mount.
         device.detach()?;
-        Ok(mounted?)
+        mounted.map_err(|errno| match errno {
+            Errno::UCLEAN | Errno::INVAL | Errno::IO | Errno::BADMSG => NotMounted::Refused(errno),
+            errno => NotMounted::Failed(errno.into()),
+        })
     }
 
     /// Waits for background threads that still have a file open.
