@@ -3,7 +3,8 @@
 //! A child opens the store, says what it finds there, and works with several threads until it is killed: two that make
 //! random requests in a registry of their own each, two that push ever more blobs and tags into one that they share, one
 //! that maintains. Its parent knows what was acknowledged, and holds what the next child finds against that. The model says
-//! what the random requests answer; of what was pushed a sample is read back in each generation, and all of it now and then.
+//! what the random requests answer; of what was pushed a sample is read back in each generation, and all of it now and then
+//! and at the end, when a last child reads and does nothing else. Where all is read, the engine also checks itself.
 //!
 //! The seed decides what is asked and about when the kill comes, not between which two instructions it falls.
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use layerhold::ErrorKind;
 use layerhold::call::Call;
+use layerhold::check::Level;
 use layerhold::digest::{Algorithm, Digest};
 use layerhold::engine::Engine;
 use layerhold::manifest::{ManifestRead, PutManifest};
@@ -27,6 +29,7 @@ use crate::engine::{TestEngine, rocks, rocks_left};
 use crate::fs::Rng;
 use crate::model::Now;
 use crate::operation::pool;
+use crate::sound::sound;
 use crate::technique::Outcome;
 
 use super::Place;
@@ -64,9 +67,10 @@ struct Orders {
     /// Acknowledge before the work is done, to show that this is noticed.
     lie: bool,
     lanes: Vec<LaneOrders>,
-    /// Blobs and tags to read back.
+    /// Blobs and tags to read back, and whether those are all there are.
     blobs: Vec<String>,
     tags: Vec<(String, String)>,
+    all: bool,
 }
 
 /// What a pusher says it did.
@@ -92,7 +96,7 @@ struct Life<'a> {
     outcome: Outcome,
 }
 
-/// Kills `generations` children that work on one store, one after the other.
+/// Kills `generations` children that work on one store, one after the other, and reads everything at the end.
 ///
 /// With `lie` the children acknowledge before they act, which must be found.
 ///
@@ -117,26 +121,36 @@ pub fn live(place: &Place, seed: u64, generations: u64, lie: bool) -> Result<Out
         lie,
         outcome: Outcome::default(),
     };
-    for generation in 0..generations {
-        let last = generation + 1 == generations;
-        if let Err(wrong) = life.generation(generation, last) {
+    for generation in 0..=generations {
+        if let Err(wrong) = life.generation(generation, generation == generations) {
             // Nothing that a later generation finds would be news.
             life.outcome.violation(format!("generation {generation}: {wrong}"));
             break;
         }
     }
-    life.outcome.count("stores", 1);
-    life.outcome.count("blobs pushed and never lost", life.blobs.len() as u64);
     Ok(life.outcome)
 }
 
+/// How far a child came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    Opening,
+    Working,
+    Idle,
+}
+
 impl Life<'_> {
+    /// One child; the last one is not killed, and only reads.
     fn generation(&mut self, generation: u64, last: bool) -> Result<(), String> {
         let all = last || generation % ALL_EVERY == ALL_EVERY - 1;
         // Mostly a second or two; now and then long enough for uploads to expire.
         self.wall_ms += if self.rng.below(30) == 0 { 1_500_000 } else { 1_000 + self.rng.below(1_000) };
-        let close = self.rng.below(8) == 0;
-        let (requests, pushes) = if close { WORK_BEFORE_CLOSE } else { WORK };
+        let close = last || self.rng.below(8) == 0;
+        let (requests, pushes) = match close {
+            _ if last => (0, 0),
+            true => WORK_BEFORE_CLOSE,
+            false => WORK,
+        };
         let orders = Orders {
             seed: self.seed,
             generation,
@@ -146,14 +160,9 @@ impl Life<'_> {
             pushes,
             lie: self.lie,
             lanes: self.lanes.iter_mut().map(Lane::orders).collect(),
-            blobs: if all { self.blobs.keys().cloned().collect() } else { self.sample() },
-            tags: self
-                .tags
-                .iter()
-                .rev()
-                .take(if all { usize::MAX } else { SAMPLE })
-                .map(|(tag, digest)| (tag.clone(), digest.clone()))
-                .collect(),
+            blobs: some(&self.blobs, &mut self.rng, all).into_iter().map(|(digest, ())| digest).collect(),
+            tags: some(&self.tags, &mut self.rng, all),
+            all,
         };
         let path = self.store.join("orders");
         std::fs::write(&path, serde_json::to_vec(&orders).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
@@ -166,18 +175,21 @@ impl Life<'_> {
         }
         let delay = Duration::from_micros(self.rng.below(WORK_US));
         let mut wrong = None;
-        let mut verified = false;
+        let mut came = Came::Opening;
         while let Some(line) = started.lines.next() {
             let line = line.map_err(|e| e.to_string())?;
             if let Err(error) = self.heard(&line, &orders) {
                 wrong.get_or_insert(error);
                 break;
             }
-            if line == "verified" {
-                verified = true;
-                if !early {
+            if line.starts_with("verified ") {
+                came = Came::Working;
+                if !early && !last {
                     started.kill_after(delay)?;
                 }
+            }
+            if line == "idle" {
+                came = Came::Idle;
             }
         }
         let status = started.end().map_err(|e| e.to_string())?;
@@ -189,10 +201,20 @@ impl Life<'_> {
         }
         let now = self.now;
         self.lanes.iter_mut().for_each(|lane| lane.ended(now));
-        self.outcome.count("generations", 1);
-        self.outcome.count(if child::was_killed(status) { "kills" } else { "closed" }, 1);
-        self.outcome.count("kills while the store was opened", u64::from(!verified));
-        self.outcome.count("blobs read back", if verified { orders.blobs.len() as u64 } else { 0 });
+        if last {
+            if came == Came::Opening || child::was_killed(status) {
+                return Err(format!("the last child did not read everything status={status}"));
+            }
+            self.outcome.count("stores", 1);
+            self.outcome.count("blobs pushed, each read back at the end", self.blobs.len() as u64);
+            self.outcome.count("tags put, each read back at the end", self.tags.len() as u64);
+        } else if child::was_killed(status) {
+            self.outcome.count("kills", 1);
+            self.outcome.count("kills while the store was opened", u64::from(came == Came::Opening));
+            self.outcome.count("kills while nobody worked", u64::from(came == Came::Idle));
+        } else {
+            self.outcome.count("orderly closes", 1);
+        }
         Ok(())
     }
 
@@ -219,6 +241,15 @@ impl Life<'_> {
                 self.lane(lane)?.seen(&seen, now)?;
             }
             "verified" => {
+                let numbers: Vec<u64> = rest.split(' ').filter_map(|number| number.parse().ok()).collect();
+                let [blobs, tags] = numbers[..] else { return Err(format!("not understood: {line}")) };
+                let asked = (orders.blobs.len() as u64, orders.tags.len() as u64);
+                if (blobs, tags) != asked {
+                    return Err(format!("read {blobs} blobs and {tags} tags, and was asked for {asked:?}"));
+                }
+                self.outcome.count("blobs read back", blobs);
+                self.outcome.count("tags read back", tags);
+                self.outcome.count("checks of the engine's own", u64::from(orders.all));
                 let Orders { seed, generation, requests, .. } = *orders;
                 self.lanes.iter_mut().for_each(|lane| lane.begin(seed, generation, requests));
             }
@@ -234,6 +265,7 @@ impl Life<'_> {
                 Pushed::Blob(digest) => drop(self.blobs.insert(digest, ())),
                 Pushed::Tag(tag, digest) => drop(self.tags.insert(tag, digest)),
             },
+            "idle" => {}
             "wrong" => return Err(rest.replace('\t', "\n")),
             _ => return Err(format!("not understood: {line}")),
         }
@@ -243,13 +275,16 @@ impl Life<'_> {
     fn lane(&mut self, lane: usize) -> Result<&mut Lane, String> {
         self.lanes.get_mut(lane).ok_or_else(|| format!("no such lane: {lane}"))
     }
+}
 
-    fn sample(&mut self) -> Vec<String> {
-        let count = self.blobs.len() as u64;
-        let chosen: Vec<u64> = (0..SAMPLE).filter(|_| count > 0).map(|_| self.rng.below(count.max(1))).collect();
-        let all: Vec<&String> = self.blobs.keys().collect();
-        chosen.into_iter().filter_map(|number| Some((*all.get(usize::try_from(number).ok()?)?).clone())).collect()
+/// Everything that was acknowledged, or a sample of it at random.
+fn some<T: Clone>(known: &BTreeMap<String, T>, rng: &mut Rng, all: bool) -> Vec<(String, T)> {
+    let known: Vec<(String, T)> = known.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    if all || known.is_empty() {
+        return known;
     }
+    let number = |rng: &mut Rng| usize::try_from(rng.below(known.len() as u64)).unwrap_or(0);
+    (0..SAMPLE).filter_map(|_| known.get(number(rng)).cloned()).collect()
 }
 
 /// The child's life.
@@ -271,8 +306,11 @@ pub(super) fn work(orders: &Path, store: &Path) -> Result<(), String> {
         say(&format!("seen {lane} {}", serde_json::to_string(&seen).map_err(|e| e.to_string())?));
         workers.push(worker);
     }
-    read_back(&shared, &orders.blobs, &orders.tags)?;
-    say("verified");
+    let (blobs, tags) = read_back(&shared, &orders.blobs, &orders.tags)?;
+    if orders.all {
+        sound(&engine, Level::Bytes).map_err(|wrong| format!("the store is not sound: {wrong}"))?;
+    }
+    say(&format!("verified {blobs} {tags}"));
 
     let Orders { seed, generation, requests, pushes, lie, .. } = orders;
     let done = AtomicBool::new(false);
@@ -294,7 +332,8 @@ pub(super) fn work(orders: &Path, store: &Path) -> Result<(), String> {
         engine.close().map_err(|failure| failure.to_string())?;
         return Ok(());
     }
-    // Open, and idle, until the kill comes.
+    // Open until the kill comes.
+    say("idle");
     loop {
         std::thread::park();
     }
@@ -321,8 +360,9 @@ fn repository(registry: &Registry) -> Result<Repository, String> {
     Ok(registry.repository(&name))
 }
 
-/// Reads what was acknowledged; it must be there and right.
-fn read_back(shared: &Repository, blobs: &[String], tags: &[(String, String)]) -> Result<(), String> {
+/// Reads what was acknowledged; it must be there and right. How many blobs and tags were.
+fn read_back(shared: &Repository, blobs: &[String], tags: &[(String, String)]) -> Result<(u64, u64), String> {
+    let mut read_back = (0, 0);
     for text in blobs {
         let digest = Digest::parse(text).map_err(|e| e.to_string())?;
         let reader = shared.blob(&digest).map_err(|error| format!("blob {digest}: {error:?}"))?;
@@ -338,6 +378,7 @@ fn read_back(shared: &Repository, blobs: &[String], tags: &[(String, String)]) -
         if Digest::of(digest.algorithm(), &bytes) != digest {
             return Err(format!("blob {digest}: other bytes"));
         }
+        read_back.0 += 1;
     }
     for (tag, digest) in tags {
         let tag = Tag::parse(tag).map_err(|e| e.to_string())?;
@@ -346,8 +387,9 @@ fn read_back(shared: &Repository, blobs: &[String], tags: &[(String, String)]) -
         if manifest.digest.to_string() != *digest || Digest::sha256(&manifest.bytes).to_string() != *digest {
             return Err(format!("tag {tag} leads to {} and not to {digest}", manifest.digest));
         }
+        read_back.1 += 1;
     }
-    Ok(())
+    Ok(read_back)
 }
 
 /// Pushes blobs, and now and then an image of the last of them, and says so. Some of the blobs both pushers push.
