@@ -10,9 +10,12 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use layerhold::check::Level;
+
 use crate::engine::{rocks, rocks_left};
 use crate::operation::Script;
 use crate::runner::Runner;
+use crate::sound::sound;
 use crate::technique::Outcome;
 
 use super::child;
@@ -157,7 +160,7 @@ fn check(story: &Story, acknowledged: usize, store: &Path, at: u64) -> Result<bo
 /// What a process leaves that died while it made a store is a store, or is refused in words and can be made again.
 fn check_making(store: &Path) -> Result<bool, String> {
     match rocks_left(store, 0, 1) {
-        Ok(_) => Ok(true),
+        Ok(test) => sound(test.engine(), Level::Bytes).map(|_| true),
         Err(error) if error.kind() == layerhold::ErrorKind::NotFound => {
             if store.exists() {
                 std::fs::remove_dir_all(store).map_err(|e| e.to_string())?;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use layerhold::call::Call;
+use layerhold::check::Level;
 use layerhold::name::RepositoryName;
 use layerhold::options::Limits;
 
@@ -16,6 +17,7 @@ use crate::operation::Script;
 use crate::operation::request::{RepositoryRequest, Request};
 use crate::perform::{Handles, perform, state};
 use crate::runner::{Disagreement, Ended, Runner, shorten};
+use crate::sound::sound;
 
 /// One request, and what was true around it.
 #[derive(Debug, Clone)]
@@ -109,12 +111,20 @@ impl Story {
         self.before(acknowledged).1.wall_ms
     }
 
-    /// Holds `test`, which was cut off when `acknowledged` requests were, against the story. Says whether the request that
-    /// was cut is there.
+    /// Holds `test`, which was cut off when `acknowledged` requests were, against the story, and lets the engine check
+    /// itself. Says whether the request that was cut is there.
     ///
     /// # Errors
     /// What is wrong, in words.
     pub(crate) fn check(&self, test: &TestEngine, acknowledged: usize) -> Result<bool, String> {
+        let whole = self.compare(test, acknowledged)?;
+        match sound(test.engine(), Level::Bytes) {
+            Ok(_) => Ok(whole),
+            Err(wrong) => Err(format!("acknowledged={acknowledged}, the store is not sound: {wrong}")),
+        }
+    }
+
+    fn compare(&self, test: &TestEngine, acknowledged: usize) -> Result<bool, String> {
         if acknowledged > self.steps.len() {
             return Err(format!("acknowledged={acknowledged} of {} requests", self.steps.len()));
         }
