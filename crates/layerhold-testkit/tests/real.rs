@@ -8,7 +8,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use layerhold_testkit::real::blocks::{self, KINDS, Planted};
-use layerhold_testkit::real::{Place, generations, kill_points};
+use layerhold_testkit::real::{Place, damage, generations, kill_points};
 
 const COMMAND: &str = env!("CARGO_BIN_EXE_layerhold-testkit");
 
@@ -36,6 +36,22 @@ fn an_answer_before_its_time_is_noticed_after_a_random_kill() {
     let scratch = tempfile::tempdir().unwrap();
     let outcome = generations::live(&place(&scratch), 7, 40, true).unwrap();
     assert!(!outcome.violations.is_empty(), "{:?}", outcome.counts);
+}
+
+#[test]
+fn a_refusal_for_another_reason_than_damage_is_noticed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let outcome = damage::spoil(&place(&scratch), 5, 10, true).unwrap();
+    assert_eq!(outcome.violations.len(), 10, "{:?}", outcome.counts);
+}
+
+#[test]
+fn disks_that_nothing_can_mount_are_no_states() {
+    for kind in KINDS.into_iter().filter(|kind| kind.missing().is_none()) {
+        let scratch = tempfile::tempdir().unwrap();
+        let wrong = blocks::cut(&place(&scratch), kind, 11, 3, Planted::NoMounts).unwrap_err();
+        assert!(wrong.contains("nothing mounts any more"), "{}: {wrong}", kind.technique);
+    }
 }
 
 /// Otherwise a run that finds nothing would mean nothing. A name whose directory is not synced shows on ext4 for certain: Btrfs

@@ -17,8 +17,10 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> i32 {
             kill_points::live(workload, at, *manner == "lying", Path::new(store))
         }
         ("kill-generations", [orders, store]) => generations::work(Path::new(orders), Path::new(store)),
-        ("damage-rocks", [seed, from, until, directory]) => match (seed.parse(), from.parse(), until.parse()) {
-            (Ok(seed), Ok(from), Ok(until)) => damage::live(seed, from, until, Path::new(directory)),
+        ("damage-rocks", [seed, from, until, manner, directory]) => match (seed.parse(), from.parse(), until.parse()) {
+            (Ok(seed), Ok(from), Ok(until)) => {
+                damage::live(seed, from, until, *manner == "lying", Path::new(directory))
+            }
             _ => Err("no number".to_owned()),
         },
         (name, [seed, count, planted, directory]) if blocks::Kind::of(name).is_some() => {

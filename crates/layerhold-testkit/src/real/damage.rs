@@ -1,15 +1,20 @@
 //! Damages one file of a store on RocksDB after the other, and asks the store everything.
 //!
-//! Whatever a medium does to a file, an answer is right or a typed error: never something else, never silence about what was
-//! acknowledged. Damage to one blob harms that blob alone, and pushing it again heals it. A child does the asking, so that
-//! damage which ends a process is noticed as well.
+//! Whatever a medium does to a file, an answer is right or an error that says damage: never something else, never silence
+//! about what was acknowledged. A store that is refused is left as it was. Damage to one blob harms that blob alone, and
+//! pushing it again heals it; damage to what the store can do without harms nothing. A child does the asking, so that damage
+//! which ends a process, or keeps it busy for ever, is noticed as well.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
+use layerhold::StorageError;
 use layerhold::call::Call;
 use layerhold::digest::Digest;
+use layerhold::error::{ErrorKind, Failure};
 use layerhold::name::RegistryName;
 use layerhold::registry::Registry;
 
@@ -28,20 +33,26 @@ use super::{Place, copy_tree, story};
 /// Operations behind a store that is damaged.
 const OPERATIONS: usize = 120;
 
+/// A store that does not answer for so long never does.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// One in so many stores that still open is opened and asked a second time.
 const AGAIN: u64 = 4;
 
 /// Damages a store `count` times, each time from a fresh copy. The seed decides the store and the damage.
 ///
+/// With `lie` opening fails each time and does not say that it is for damage, which must be found.
+///
 /// # Errors
 /// Where no child could be started.
-pub fn spoil(place: &Place, seed: u64, count: u64) -> Result<Outcome, String> {
+pub fn spoil(place: &Place, seed: u64, count: u64, lie: bool) -> Result<Outcome, String> {
     let mut outcome = Outcome::default();
     let directory = place.directory().map_err(|e| e.to_string())?;
     let mut next = 0;
     while next < count {
         let (from, until) = (next.to_string(), count.to_string());
-        let arguments = ["damage-rocks", &seed.to_string(), &from, &until];
+        let manner = if lie { "lying" } else { "honest" };
+        let arguments = ["damage-rocks", &seed.to_string(), &from, &until, manner];
         let mut started = child::start(place, &arguments, &directory.path).map_err(|e| e.to_string())?;
         let mut begun = None;
         for line in started.lines.by_ref() {
@@ -78,15 +89,18 @@ struct Template {
     contents: Vec<Arc<[u8]>>,
     handles: Handles,
     wall_ms: u64,
+    lie: bool,
 }
 
 /// The child's life.
-pub(super) fn live(seed: u64, from: u64, until: u64, directory: &Path) -> Result<(), String> {
-    let template = Template::make(seed, directory)?;
+pub(super) fn live(seed: u64, from: u64, until: u64, lie: bool, directory: &Path) -> Result<(), String> {
+    let template = Template { lie, ..Template::make(seed, directory)? };
     let work = directory.join("work");
     // Panics are told as violations; their text is in them.
     std::panic::set_hook(Box::new(|_| ()));
+    std::thread::Builder::new().name("patience".to_owned()).spawn(lose_patience).map_err(|e| e.to_string())?;
     for number in from..until {
+        ASKED.fetch_add(1, Ordering::Relaxed);
         let _ = std::fs::remove_dir_all(&work);
         copy_tree(&template.store, &work).map_err(|e| e.to_string())?;
         let mut rng = Rng::new(seed ^ (number + 1).wrapping_mul(0x2545_f491_4f6c_dd1d));
@@ -107,6 +121,20 @@ pub(super) fn live(seed: u64, from: u64, until: u64, directory: &Path) -> Result
     }
     let _ = std::fs::remove_dir_all(directory);
     Ok(())
+}
+
+/// How many stores were asked so far.
+static ASKED: AtomicU64 = AtomicU64::new(0);
+
+/// Ends the process once a store has been asked for too long.
+fn lose_patience() {
+    loop {
+        let before = ASKED.load(Ordering::Relaxed);
+        std::thread::sleep(PATIENCE);
+        if ASKED.load(Ordering::Relaxed) == before {
+            child::die();
+        }
+    }
 }
 
 impl Template {
@@ -138,15 +166,14 @@ impl Template {
         let mut files = Vec::new();
         list(&store, Path::new(""), &mut files).map_err(|e| e.to_string())?;
         files.sort();
-        Ok(Self { files, store, older, questions, contents, handles, wall_ms: now.wall_ms })
+        Ok(Self { files, store, older, questions, contents, handles, wall_ms: now.wall_ms, lie: false })
     }
 
     /// Opens the damaged store and asks it everything. Says how it went, or what must not be.
     fn ask(&self, work: &Path, damage: &Damage, rng: &mut Rng) -> Result<String, String> {
-        let test = match rocks_left(work, self.wall_ms, 0) {
+        let test = match self.open(work, damage, 0)? {
             Ok(test) => test,
-            Err(error) if damage.class == Class::Blob => return Err(format!("does not open: {error:?}")),
-            Err(error) => return Ok(format!("refused when opened, refused as: {:?}", error.kind())),
+            Err(refused) => return Ok(format!("refused when opened, refused as: {refused}")),
         };
         let registry = registry_of(&test)?;
         let harmed = self.ask_all(&registry, damage)?;
@@ -160,13 +187,28 @@ impl Template {
         };
         drop((registry, test));
         if rng.below(AGAIN) == 0 {
-            match rocks_left(work, self.wall_ms, 1) {
-                Ok(test) => drop(self.ask_all(&registry_of(&test)?, damage)?),
-                Err(error) if damage.class == Class::Blob => return Err(format!("does not open again: {error:?}")),
-                Err(_) => {}
+            if let Ok(test) = self.open(work, damage, 1)? {
+                self.ask_all(&registry_of(&test)?, damage)?;
             }
         }
         Ok(how.to_owned())
+    }
+
+    /// The store, or the name of the refusal, if the damage is a reason for it and nothing was changed.
+    fn open(&self, work: &Path, damage: &Damage, opening: u64) -> Result<Result<TestEngine, &'static str>, String> {
+        let before = state(work).map_err(|e| e.to_string())?;
+        let error = match rocks_left(work, self.wall_ms, opening) {
+            _ if self.lie => StorageError::Table { operation: "open the table", message: "a lie".to_owned() },
+            Ok(test) => return Ok(Ok(test)),
+            Err(error) => error,
+        };
+        let refused = damage.refusal(&error).ok_or_else(|| format!("is refused so: {error:?}"))?;
+        let after = state(work).map_err(|e| e.to_string())?;
+        let changed = before.iter().find(|(path, file)| after.get(*path) != Some(*file)).map(|(path, _)| path);
+        match changed.or_else(|| after.keys().find(|path| !before.contains_key(*path))) {
+            Some(path) => Err(format!("{} changed when the store was refused: {error:?}", path.display())),
+            None => Ok(Err(refused)),
+        }
     }
 
     fn ask_all(&self, registry: &Registry, damage: &Damage) -> Result<Harmed, String> {
@@ -176,14 +218,18 @@ impl Template {
             let answer = perform(registry, &mut handles, request, &Call::anonymous());
             match answer {
                 Ok(answer) if answer == *expected => {}
-                Ok(Answer::Refused(Refusal::Unexpected(_))) | Err(_) => {
+                answer if says_damage(&answer) => {
                     harmed.answers += 1;
                     if let Request::Repository(_, RepositoryRequest::ReadBlob { digest, .. }) = request {
                         harmed.digests.insert(*digest);
                     } else if damage.class == Class::Blob {
                         return Err(format!("{request:?} fails where a blob's file is damaged: {answer:?}"));
                     }
+                    if !damage.classes.iter().any(|class| class.is_read_when_asked()) {
+                        return Err(format!("{request:?} fails for damage that opening had to find: {answer:?}"));
+                    }
                 }
+                Err(failure) => return Err(format!("{request:?} fails, and not for damage: {failure:?}")),
                 // What a kill may lose: a session without bytes.
                 Ok(Answer::Refused(Refusal::UploadNotFound))
                     if matches!(expected, Answer::Session { offset: 0, .. }) => {}
@@ -191,8 +237,8 @@ impl Template {
             }
         }
         // Two digests by two algorithms are two blobs, each with a file of its own.
-        if damage.class == Class::Blob && harmed.digests.len() > damage.files {
-            return Err(format!("damage to {} files harms {:?}", damage.files, harmed.digests));
+        if damage.class == Class::Blob && harmed.digests.len() > damage.classes.len() {
+            return Err(format!("damage to {} files harms {:?}", damage.classes.len(), harmed.digests));
         }
         Ok(harmed)
     }
@@ -219,6 +265,30 @@ impl Template {
         }
         Ok(())
     }
+}
+
+/// Whether an answer is an error that says that stored bytes are damaged.
+fn says_damage(answer: &Result<Answer, Failure>) -> bool {
+    match answer {
+        Ok(Answer::Refused(Refusal::Unexpected(text))) => text.to_lowercase().starts_with("corrupt"),
+        Ok(_) => false,
+        Err(failure) => failure.kind() == ErrorKind::Corrupt,
+    }
+}
+
+/// Every file with what tells of a change: its bytes, and when it was last written.
+type State = BTreeMap<PathBuf, (Vec<u8>, SystemTime)>;
+
+/// All files but the lock, whose contents say who looked last.
+fn state(store: &Path) -> std::io::Result<State> {
+    let mut files = Vec::new();
+    list(store, Path::new(""), &mut files)?;
+    let files = files.into_iter().filter(|path| Class::of(path) != Class::Lock);
+    let read = files.map(|path| {
+        let written = std::fs::metadata(store.join(&path))?.modified()?;
+        Ok((path.clone(), (std::fs::read(store.join(path))?, written)))
+    });
+    read.collect()
 }
 
 /// The registry, without a look whether it is there: the look may fail.
@@ -325,6 +395,7 @@ enum Class {
     Current,
     Options,
     Identity,
+    TableLog,
     TableOther,
     Blob,
     Other,
@@ -344,7 +415,8 @@ impl std::fmt::Display for Class {
             Self::Current => "table CURRENT",
             Self::Options => "table OPTIONS",
             Self::Identity => "table IDENTITY",
-            Self::TableOther => "table log and lock",
+            Self::TableLog => "table log of writes",
+            Self::TableOther => "table LOG and LOCK",
             Self::Blob => "blob",
             Self::Other => "other",
         })
@@ -367,9 +439,31 @@ impl Class {
             ("table", name) if name.ends_with(".blob") => Self::TableBlob,
             ("table", name) if name.starts_with("MANIFEST") => Self::Manifest,
             ("table", name) if name.starts_with("OPTIONS") => Self::Options,
+            // RocksDB's own, which nothing is written to.
+            ("table", name) if name.ends_with(".log") => Self::TableLog,
             ("table", _) => Self::TableOther,
             (directory, _) if directory.starts_with("blobs/") => Self::Blob,
             _ => Self::Other,
+        }
+    }
+
+    /// Whether the store can do without what files of this class hold.
+    fn is_needless(self) -> bool {
+        matches!(self, Self::Lock | Self::Spare | Self::Options | Self::Identity | Self::TableOther)
+    }
+
+    /// Whether files of this class are not read as a whole before the store opens, so that it opens and then cannot answer.
+    fn is_read_when_asked(self) -> bool {
+        matches!(self, Self::Sst | Self::TableBlob | Self::Blob)
+    }
+
+    /// How many of some mutations are of this class: most where most is to be lost.
+    fn weight(self) -> u64 {
+        match self {
+            Self::Sst | Self::Segment | Self::Blob => 5,
+            Self::Manifest | Self::TableBlob => 4,
+            Self::Mark | Self::Current | Self::Format => 2,
+            _ => 1,
         }
     }
 }
@@ -407,8 +501,8 @@ struct Damage {
     path: PathBuf,
     class: Class,
     kind: Kind,
-    /// How many files it is done to.
-    files: usize,
+    /// The classes of the files that it is done to, one for each.
+    classes: Vec<Class>,
 }
 
 impl std::fmt::Display for Damage {
@@ -418,13 +512,28 @@ impl std::fmt::Display for Damage {
 }
 
 impl Damage {
-    /// Each class of files equally often, and each kind of damage that changes the file.
+    /// The name of the refusal, if this damage is a reason to open the store with it.
+    fn refusal(&self, error: &StorageError) -> Option<&'static str> {
+        let is = |class| self.classes.contains(&class);
+        match error {
+            _ if self.class == Class::Blob || self.classes.iter().all(|class| class.is_needless()) => None,
+            StorageError::Corrupt { .. } => Some("damage"),
+            // What FORMAT holds is in other files as well.
+            StorageError::AcknowledgedDataLoss { .. } if self.classes != [Class::Format] => Some("loss"),
+            StorageError::NotAStore { .. } | StorageError::UnknownFormat { .. } if is(Class::Format) => {
+                Some("no store of this version")
+            }
+            _ => None,
+        }
+    }
+
+    /// Classes of files by their weight, and each kind of damage that changes the file.
     fn draw(template: &Template, rng: &mut Rng) -> std::io::Result<Self> {
         let mut classes: Vec<Class> = Vec::new();
         for path in &template.files {
             let class = Class::of(path);
             if !classes.contains(&class) {
-                classes.push(class);
+                classes.extend((0..class.weight()).map(|_| class));
             }
         }
         let among = |rng: &mut Rng, count: usize| usize::try_from(rng.below(count.max(1) as u64)).unwrap_or(0);
@@ -463,8 +572,11 @@ impl Damage {
                 7 if rng.below(2) == 0 => Kind::Older,
                 _ => Kind::Delete,
             };
-            let files = if matches!(kind, Kind::Swap { .. }) { 2 } else { 1 };
-            let damage = Self { path, class, kind, files };
+            let classes = match &kind {
+                Kind::Swap { other } => vec![class, Class::of(other)],
+                _ => vec![class],
+            };
+            let damage = Self { path, class, kind, classes };
             if damage.changes(&bytes, template)? {
                 return Ok(damage);
             }

@@ -78,6 +78,12 @@ impl Technique for KillGenerations {
         false
     }
 
+    fn gaps(&self, record: &Record) -> Vec<String> {
+        let never = |name: &&str| record.counts.get(*name).copied().unwrap_or(0) == 0;
+        let met = ["kills", "kills while the store was opened", "orderly closes", "tags read back"];
+        met.iter().filter(|name| never(name)).map(|name| format!("this was never met: {name}")).collect()
+    }
+
     fn child(&self, arguments: &[String]) -> i32 {
         child::run(self.name(), arguments)
     }
@@ -91,7 +97,7 @@ impl Technique for DamageRocks {
     }
 
     fn about(&self) -> &'static str {
-        "one file of a store on RocksDB damaged, of every class in every way: every answer is right or a typed error"
+        "one file of a store on RocksDB damaged, of every class in every way: every answer is right or says damage"
     }
 
     fn units(&self, _: u64) -> Option<u64> {
@@ -104,7 +110,7 @@ impl Technique for DamageRocks {
 
     fn unit(&self, unit: &Unit) -> Outcome {
         let place = Place::of(unit).map_err(|e| e.to_string());
-        place.and_then(|place| damage::spoil(&place, unit.mixed(), MUTATIONS)).unwrap_or_else(wrong)
+        place.and_then(|place| damage::spoil(&place, unit.mixed(), MUTATIONS, false)).unwrap_or_else(wrong)
     }
 
     fn repeatable(&self) -> bool {
