@@ -7,12 +7,13 @@
 //! model once for each distinct result, because what an engine answers follows from its rows and its blob files.
 
 use std::collections::hash_map::{DefaultHasher, Entry};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::Hasher as _;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use layerhold::check::Level;
 use layerhold::store::mem::MemTable;
 use layerhold::store::table::Table as _;
 use layerhold::store::{Direction, KeyRange};
@@ -23,6 +24,7 @@ use crate::judge::{Found, Judge, Wrong};
 use crate::operation::Operation;
 use crate::operation::request::Request;
 use crate::runner::{Disagreement, Ended, Runner};
+use crate::sound::sound;
 use crate::technique::Outcome;
 
 /// How much of what a cut can leave is opened.
@@ -62,8 +64,9 @@ pub struct Explorer {
     runner: Runner,
     bounds: Bounds,
     moments: Moments,
-    /// States that were opened in this workload, with what they were held to.
-    opened: HashSet<u64>,
+    /// States that were opened in this workload, with what they were held to, and the least depth at which they were: deeper
+    /// down fewer recoveries are cut.
+    opened: HashMap<u64, u8>,
     outcome: Outcome,
 }
 
@@ -138,7 +141,7 @@ impl Explorer {
     /// A new store.
     pub fn new(seed: u64, bounds: Bounds) -> Self {
         let (runner, moments) = (new_runner(seed), Moments::default());
-        Self { runner, bounds, moments, opened: HashSet::new(), outcome: Outcome::default() }
+        Self { runner, bounds, moments, opened: HashMap::new(), outcome: Outcome::default() }
     }
 
     /// What was done, and what was found.
@@ -230,7 +233,9 @@ impl Explorer {
             for (table, rows) in tables {
                 let state = mix(disk ^ rows);
                 self.outcome.states.push(state);
-                if self.opened.insert(state ^ scene.salt ^ demanded) {
+                let least = self.opened.entry(state ^ scene.salt ^ demanded).or_insert(u8::MAX);
+                if depth < *least {
+                    *least = depth;
                     self.open(scene, fs.copy(), table, demand, depth, state).map_err(|mut wrong| {
                         wrong.found = format!("depth {depth}, state {number}: {}", wrong.found);
                         wrong
@@ -307,8 +312,13 @@ impl Explorer {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => {
                 self.outcome.count("results compared with the model", 1);
-                let judged = scene.judge.look(&test).and_then(|found| scene.judge.ask_again(&test).map(|()| found));
-                unknown.insert(judged.map_err(Arc::new))
+                let judge = || {
+                    let found = scene.judge.look(&test)?;
+                    is_sound(&test)?;
+                    scene.judge.ask_again(&test)?;
+                    is_sound(&test).map(|()| found)
+                };
+                unknown.insert(judge().map_err(Arc::new))
             }
         };
         match result {
@@ -316,6 +326,11 @@ impl Explorer {
             Err(wrong) => Err(Wrong { found: wrong.found.clone(), expected: wrong.expected.clone() }),
         }
     }
+}
+
+fn is_sound(test: &TestEngine) -> Result<(), Wrong> {
+    let checked = sound(test.engine(), Level::Bytes);
+    checked.map(drop).map_err(|found| Wrong { found: format!("the check finds\n{found}"), expected: "a sound store".into() })
 }
 
 fn shown_before(found: Found) -> Wrong {
