@@ -13,12 +13,15 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use layerhold::call::Call;
 use layerhold::check::Level;
+use layerhold::error::ErrorKind;
+use layerhold::name::RegistryName;
 use layerhold::store::mem::MemTable;
 use layerhold::store::table::Table as _;
 use layerhold::store::{Direction, KeyRange};
 
-use crate::engine::{SharedTable, TestEngine, current};
+use crate::engine::{REGISTRY, SharedTable, TestEngine, current};
 use crate::fs::{SimFileSystem, mix};
 use crate::judge::{Found, Judge, Wrong};
 use crate::operation::Operation;
@@ -54,9 +57,34 @@ const STATES_AT_THIRD: usize = 6;
 /// # Panics
 /// When the store cannot be made.
 pub fn new_runner(seed: u64) -> Runner {
-    let test =
-        TestEngine::try_memory_with(SimFileSystem::new(seed), SEGMENT_BYTES).expect("an engine on an empty disk");
+    let fs = SimFileSystem::new(seed);
+    let test = TestEngine::try_memory_with(fs.clone(), SEGMENT_BYTES).expect("an engine on an empty disk");
+    // What a store leaves unsynced when it is made is on the disk before long; `cut_the_making` has it otherwise.
+    fs.settle();
     Runner::new(test, false)
+}
+
+/// Makes a store and opens what cuts at each call of that can leave: no store yet, or one that opens for good.
+pub fn cut_the_making(seed: u64, bounds: Bounds) -> Outcome {
+    let mut explorer = Explorer::new(seed, bounds);
+    let (fs, table, moments) = (SimFileSystem::new(seed), SharedTable::default(), Moments::default());
+    watch(&fs, &table, &moments);
+    let made = TestEngine::make(fs.clone(), Arc::new(fs.clone()), Arc::clone(&table), SEGMENT_BYTES);
+    fs.watch(None);
+    drop(made.expect("an engine on an empty disk"));
+    let last = Moment::now(&fs, &current(&table));
+    let mut scene = Scene { judge: None, compared: HashMap::new(), salt: 0 };
+    let cuts = take(&moments).into_iter().map(|moment| (moment, false)).chain([(last, true)]);
+    for (number, (moment, made)) in cuts.enumerate() {
+        explorer.outcome.count("cuts", 1);
+        let demand = Demand { found: Found::EITHER, sequence: 0, made };
+        if let Err(Wrong { found, expected }) = explorer.explore(&mut scene, &moment, demand, 1) {
+            let at = format!("power cut before mutating call {} of the making of a store", number + 1);
+            explorer.outcome.violation(format!("{at}\nfound {found}\nexpected {expected}"));
+            break;
+        }
+    }
+    explorer.into_outcome()
 }
 
 /// Runs operations and explores what cuts can leave of those that are asked for.
@@ -80,17 +108,19 @@ type Moments = Arc<Mutex<Vec<Moment>>>;
 
 /// What is known of the place that is explored.
 struct Scene<'a> {
-    judge: &'a Judge,
+    /// Who knows what must be there; nobody where nothing was acknowledged.
+    judge: Option<&'a Judge>,
     /// What recoveries led to and was compared, by a hash of rows and blob files.
     compared: HashMap<u64, Result<Found, Arc<Wrong>>>,
     salt: u64,
 }
 
-/// What a state must show: which of the two, and up to which sequence.
+/// What a state must show: which of the two, and up to which sequence; whether it must be a store at all.
 #[derive(Clone, Copy)]
 struct Demand {
     found: Found,
     sequence: u64,
+    made: bool,
 }
 
 impl Moment {
@@ -161,10 +191,11 @@ impl Explorer {
         Ok(())
     }
 
-    /// Runs operations, and opens what cuts at each of their calls and behind the last can leave.
-    pub fn run_and_cut(&mut self, operations: &[Operation]) -> Result<(), Disagreement> {
+    /// Runs operations, and opens what cuts at each of their calls and behind the last can leave. Whether there was
+    /// anything to ask.
+    pub fn run_and_cut(&mut self, operations: &[Operation]) -> Result<bool, Disagreement> {
         let (Some(fs), Some(table)) = (self.runner.test.fs().cloned(), self.runner.test.shared_table().cloned()) else {
-            return Ok(());
+            return Ok(false);
         };
         let mut last = None;
         for operation in operations {
@@ -185,19 +216,19 @@ impl Explorer {
                 last = Some(request);
             }
         }
-        let Some(request) = last else { return Ok(()) };
+        let Some(request) = last else { return Ok(false) };
         let judge = Judge::new(&self.runner, None);
         let moment = Moment::now(&fs, &current(&table));
         self.moments.lock().unwrap_or_else(PoisonError::into_inner).push(moment);
         self.explore_all(&judge, &request);
-        Ok(())
+        Ok(true)
     }
 
     fn explore_all(&mut self, judge: &Judge, request: &Request) {
         let moments = take(&self.moments);
         let salt = mix(self.outcome.counts.get("cuts").copied().unwrap_or(0) + 1);
-        let mut scene = Scene { judge, compared: HashMap::new(), salt };
-        let demand = Demand { found: Found::EITHER, sequence: judge.sequence() };
+        let mut scene = Scene { judge: Some(judge), compared: HashMap::new(), salt };
+        let demand = Demand { found: Found::EITHER, sequence: judge.sequence(), made: true };
         for (number, moment) in moments.iter().enumerate() {
             self.outcome.count("cuts", 1);
             if let Err(wrong) = self.explore(&mut scene, moment, demand, 1) {
@@ -218,7 +249,9 @@ impl Explorer {
             2 => self.bounds.states_in_recovery,
             _ => STATES_AT_THIRD,
         };
-        let demanded = mix(u64::from(demand.found.before) | u64::from(demand.found.after) << 1 | demand.sequence << 2);
+        let bits = [demand.found.before, demand.found.after, demand.made];
+        let bits = bits.iter().fold(demand.sequence, |bits, bit| bits << 1 | u64::from(*bit));
+        let demanded = mix(bits);
         let mut left = moment.fs.crash_states(limit);
         if left.pending() > EXHAUSTIVE_PENDING {
             left = moment.fs.crash_states(limit.min(4 * left.pending() + RANDOM_STATES));
@@ -272,8 +305,15 @@ impl Explorer {
         }
         let opened = self.runner.test.on(fs.clone(), Arc::clone(&shared));
         fs.watch(None);
-        let test =
-            opened.map_err(|error| Wrong { found: format!("does not open: {error:?}"), expected: "opens".into() })?;
+        let test = match opened {
+            Err(error) if !demand.made && error.kind() == ErrorKind::NotFound => {
+                self.outcome.count("no store yet", 1);
+                return Ok(());
+            }
+            opened => opened
+                .map_err(|error| Wrong { found: format!("does not open: {error:?}"), expected: "opens".into() })?,
+        };
+        let demand = Demand { made: true, ..demand };
         let table = current(&shared);
         let sequence = test.engine().sequence();
         if sequence < demand.sequence {
@@ -292,7 +332,7 @@ impl Explorer {
             for moment in &take(&moments) {
                 self.explore(scene, moment, demand, depth + 1)?;
             }
-            self.explore(scene, &shown, Demand { found, sequence }, depth + 1)
+            self.explore(scene, &shown, Demand { found, sequence, ..demand }, depth + 1)
         } else {
             let found = self.compare(scene, test, &fs, &table)?;
             if demand.found.admits(found) { Ok(()) } else { Err(shown_before(found)) }
@@ -313,9 +353,9 @@ impl Explorer {
             Entry::Vacant(unknown) => {
                 self.outcome.count("results compared with the model", 1);
                 let judge = || {
-                    let found = scene.judge.look(&test)?;
+                    let found = scene.judge.map_or(Ok(Found::EITHER), |judge| judge.look(&test))?;
                     is_sound(&test)?;
-                    scene.judge.ask_again(&test)?;
+                    scene.judge.map_or_else(|| takes_work(&test), |judge| judge.ask_again(&test))?;
                     is_sound(&test).map(|()| found)
                 };
                 unknown.insert(judge().map_err(Arc::new))
@@ -331,6 +371,18 @@ impl Explorer {
 fn is_sound(test: &TestEngine) -> Result<(), Wrong> {
     let checked = sound(test.engine(), Level::Bytes);
     checked.map(drop).map_err(|found| Wrong { found: format!("the check finds\n{found}"), expected: "a sound store".into() })
+}
+
+/// A new store is empty and can be used.
+fn takes_work(test: &TestEngine) -> Result<(), Wrong> {
+    let wrong = |found: String| Wrong { found, expected: "a new store that takes work".to_owned() };
+    let registries = test.engine().registries().map_err(|failure| wrong(format!("{failure:?}")))?;
+    if !registries.is_empty() {
+        return Err(wrong(format!("{registries:?}")));
+    }
+    let name = RegistryName::parse(REGISTRY).map_err(|error| wrong(error.to_string()))?;
+    let made = test.engine().create_registry(&name, &Call::anonymous());
+    made.map(drop).map_err(|failure| wrong(format!("{failure:?}")))
 }
 
 fn shown_before(found: Found) -> Wrong {
@@ -383,4 +435,32 @@ pub fn letters() -> Vec<(&'static str, Vec<Operation>)> {
         ("be killed and resume", vec![Operation::Reopen { close: false }]),
         ("repeat the last change", vec![Operation::Repeat]),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_is_met_less_deep_later_has_its_recovery_cut_then() {
+        // At the second depth no recovery is cut.
+        let bounds = Bounds { states: usize::MAX, states_in_recovery: usize::MAX, third_one_in: u64::MAX };
+        let mut explorer = Explorer::new(1, bounds);
+        explorer.run(&[Operation::CreateRepository { repository: 0, mutability: 0, sparse: false }]).unwrap();
+        let (fs, table) = (explorer.runner.test.fs().unwrap().clone(), explorer.runner.test.table().unwrap());
+        let moment = Moment::now(&fs, &table);
+        let judge = Judge::new(&explorer.runner, None);
+        let mut scene = Scene { judge: Some(&judge), compared: HashMap::new(), salt: 0 };
+        let demand = Demand { found: Found::EITHER, sequence: judge.sequence(), made: true };
+        let mut opened = |depth| {
+            explorer.explore(&mut scene, &moment, demand, depth).unwrap();
+            let count = |name| explorer.outcome.counts.get(name).copied().unwrap_or(0);
+            (count("states opened"), count("states of cut recoveries"), count("states of twice cut recoveries"))
+        };
+        let (_, deep, none) = opened(2);
+        assert!(deep > 0 && none == 0);
+        let (least, deeper, _) = opened(1);
+        assert!(least > 0 && deeper > deep, "{least} states, {deeper} of cut recoveries");
+        assert_eq!(opened(1), opened(2), "nothing is opened twice");
+    }
 }

@@ -4,6 +4,8 @@
 //! killed process would, cut the power in many ways, and open what is left. Two test engines with the same seed that are
 //! asked the same do the same.
 
+use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,16 +13,16 @@ use layerhold::call::Call;
 use layerhold::clock::{Clock, Components, Entropy};
 #[cfg(feature = "rocksdb")]
 use layerhold::clock::{Spawner, ThreadSpawner};
-use layerhold::engine::{Engine, OpenError, Stores};
+use layerhold::directory::Place;
+use layerhold::engine::{Engine, OpenError};
 use layerhold::error::Failure;
-use layerhold::format::keys;
-use layerhold::name::RegistryName;
+use layerhold::name::{Principal, RegistryName};
 use layerhold::options::Options;
+use layerhold::recovery::{self, RecoveryError};
 use layerhold::registry::Registry;
+use layerhold::store::StorageError;
 use layerhold::store::fs::FileSystem;
-use layerhold::store::journal::StoreId;
-use layerhold::store::journaled::{Journaled, JournaledOptions};
-use layerhold::store::local::LocalBlobStore;
+use layerhold::store::home::{self, TableHome};
 use layerhold::store::mem::MemTable;
 use layerhold::store::table::Table;
 
@@ -34,7 +36,9 @@ pub const REGISTRY: &str = "test";
 /// Where the randomness of engines begins that are opened on what another one left.
 const ENTROPY_OF_COPIES: u64 = 0x636f_7069_6573;
 
-const STORE_ID: StoreId = *b"layerhold tests!";
+/// A reserve of room that no test of another matter comes near, and a short ballast: so that both are looked after.
+const FREE_BYTES_MIN: u64 = 8 << 10;
+const BALLAST_BYTES: u64 = 4 << 10;
 
 /// A clock that stands still until it is told otherwise.
 #[derive(Debug, Clone)]
@@ -97,6 +101,56 @@ impl Entropy for SeededEntropy {
 /// A place for the table that an engine over memory works with at the moment.
 pub type SharedTable = Arc<Mutex<MemTable>>;
 
+/// The home of a table of which a power cut takes what was not flushed, and that has no files: which of its writes had
+/// reached the medium by themselves is for the test to say ([`MemTable::crashed_after`]).
+#[derive(Debug, Clone)]
+struct MemTableHome {
+    fs: Arc<dyn FileSystem>,
+    table: SharedTable,
+}
+
+impl MemTableHome {
+    /// Whoever had the table open is gone, and what it had not flushed with it.
+    fn left(&self) -> MemTable {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if table.unflushed() > 0 {
+            *table = table.crashed();
+        }
+        table.clone()
+    }
+}
+
+impl TableHome for MemTableHome {
+    fn create(&self) -> Result<Box<dyn Table>, StorageError> {
+        let directory = Path::new(home::DIRECTORY);
+        match self.fs.create_dir(directory) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(StorageError::io("create directory", directory, e));
+            }
+            _ => {}
+        }
+        self.fs.sync_dir(Path::new("")).map_err(|e| StorageError::io("sync", "", e))?;
+        Ok(Box::new(current(&self.table)))
+    }
+
+    fn open(&self) -> Result<Box<dyn Table>, StorageError> {
+        Ok(Box::new(self.left()))
+    }
+
+    fn open_read_only(&self) -> Result<Box<dyn Table>, StorageError> {
+        Ok(Box::new(self.left()))
+    }
+
+    fn copy_aside(&self, _aside: &Path) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn set_aside(&self, _aside: &Path) -> Result<(), StorageError> {
+        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = MemTable::new();
+        Ok(())
+    }
+}
+
 /// What the engine stands on.
 enum Medium {
     Memory {
@@ -138,7 +192,7 @@ pub fn memory_on(fs: SimFileSystem) -> TestEngine {
 /// # Panics
 /// When the store cannot be made.
 #[cfg(feature = "rocksdb")]
-pub fn rocks(dir: &std::path::Path) -> TestEngine {
+pub fn rocks(dir: &Path) -> TestEngine {
     let (clock, entropy) = (ManualClock::default(), Arc::new(SeededEntropy::new(2)));
     let engine =
         Engine::create_at(dir, options(), threaded(&clock, &entropy)).expect("an engine in an empty directory");
@@ -152,7 +206,7 @@ pub fn rocks(dir: &std::path::Path) -> TestEngine {
 /// # Errors
 /// What opening answers.
 #[cfg(feature = "rocksdb")]
-pub fn rocks_left(dir: &std::path::Path, wall_ms: u64, opening: u64) -> Result<TestEngine, OpenError> {
+pub fn rocks_left(dir: &Path, wall_ms: u64, opening: u64) -> Result<TestEngine, OpenError> {
     let (clock, entropy) = (ManualClock::default(), Arc::new(SeededEntropy::new(opening.wrapping_add(1) << 20)));
     clock.set_wall_ms(wall_ms);
     let (medium, segment_bytes) = (Medium::Directory(dir.to_owned()), options().journal_segment_bytes);
@@ -191,13 +245,18 @@ fn threaded(clock: &ManualClock, entropy: &Arc<SeededEntropy>) -> Components {
     Components { spawner: Some(spawner), ..components(clock, entropy) }
 }
 
-fn journaled(segment_bytes: u64) -> JournaledOptions {
-    // Waits are real even where time is not.
-    JournaledOptions::default()
-        .with_segment_bytes(segment_bytes)
-        .with_lock_wait_ms(options().lock_wait_ms)
-        .with_guard_checks(true)
-        .with_unguarded(|key| !keys::is_guard(key))
+fn place(files: &Arc<dyn FileSystem>, table: &SharedTable) -> Place {
+    let home = MemTableHome { fs: Arc::clone(files), table: Arc::clone(table) };
+    Place::new(Arc::clone(files), Arc::new(home))
+}
+
+/// Those of an engine over memory.
+fn memory_options(segment_bytes: u64) -> Options {
+    options()
+        .with_journal_segment_bytes(segment_bytes)
+        .with_free_bytes_min(FREE_BYTES_MIN)
+        .with_ballast_bytes(BALLAST_BYTES)
+        .with_check_guards(true)
 }
 
 impl TestEngine {
@@ -218,13 +277,19 @@ impl TestEngine {
         files: Arc<dyn FileSystem>,
         segment_bytes: u64,
     ) -> Result<Self, OpenError> {
+        Self::make(fs, files, SharedTable::default(), segment_bytes)
+    }
+
+    /// The same with a place for the table, which whoever watches `fs` shares while the store is made.
+    pub(crate) fn make(
+        fs: SimFileSystem,
+        files: Arc<dyn FileSystem>,
+        table: SharedTable,
+        segment_bytes: u64,
+    ) -> Result<Self, OpenError> {
         let (clock, entropy) = (ManualClock::default(), Arc::new(SeededEntropy::new(1)));
-        let table = MemTable::new();
-        let metadata = Journaled::create(Arc::clone(&files), table.clone(), STORE_ID, journaled(segment_bytes))?;
-        let stores =
-            Stores { metadata: Arc::new(metadata), blobs: Arc::new(LocalBlobStore::create(Arc::clone(&files))?) };
-        let engine = Engine::create_with(stores, options(), components(&clock, &entropy))?;
-        let table = Arc::new(Mutex::new(table));
+        let options = memory_options(segment_bytes);
+        let engine = Engine::create_in(&place(&files, &table), options, components(&clock, &entropy))?;
         Ok(Self { engine: Some(engine), medium: Medium::Memory { fs, files, table }, clock, entropy, segment_bytes })
     }
 
@@ -283,6 +348,25 @@ impl TestEngine {
         self.open()
     }
 
+    /// Ends the engine as a kill does, and lets an operator bring the store back from a second copy. It is not open then.
+    ///
+    /// # Errors
+    /// Those of [`recovery::restore_in`].
+    ///
+    /// # Panics
+    /// Over real files.
+    pub fn restore(&mut self) -> Result<(), RecoveryError> {
+        drop(self.engine.take());
+        let place = match &self.medium {
+            Medium::Memory { files, table, .. } => place(files, table),
+            #[cfg(feature = "rocksdb")]
+            Medium::Directory(_) => panic!("only a store in memory is restored"),
+        };
+        let options = memory_options(self.segment_bytes);
+        let by = Principal::parse("operator").expect("a legal name");
+        recovery::restore_in(&place, &options, &components(&self.clock, &self.entropy), &by).map(drop)
+    }
+
     /// Closes the engine and opens the store again.
     pub fn reopen(&mut self) -> Result<(), Failure> {
         self.engine().close()?;
@@ -336,15 +420,7 @@ impl TestEngine {
         let components = components(&self.clock, &self.entropy);
         self.engine = Some(match &mut self.medium {
             Medium::Memory { files, table, .. } => {
-                let table = {
-                    let mut shared = table.lock().unwrap_or_else(PoisonError::into_inner);
-                    *shared = shared.crashed();
-                    shared.clone()
-                };
-                let metadata = Journaled::open(Arc::clone(files), table, STORE_ID, journaled(self.segment_bytes))?;
-                let stores =
-                    Stores { metadata: Arc::new(metadata), blobs: Arc::new(LocalBlobStore::open(Arc::clone(files))?) };
-                Engine::open_with(stores, options(), components)?
+                Engine::open_in(&place(files, table), memory_options(self.segment_bytes), components)?
             }
             #[cfg(feature = "rocksdb")]
             Medium::Directory(dir) => Engine::open_at(dir, options(), threaded(&self.clock, &self.entropy))?,

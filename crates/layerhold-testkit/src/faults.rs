@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use layerhold::call::Call;
+use layerhold::check::Level;
 use layerhold::engine::OpenError;
 use layerhold::error::{ErrorKind, Failure as EngineFailure};
 use layerhold::name::RegistryName;
@@ -26,6 +27,7 @@ use crate::operation::Operation;
 use crate::operation::request::{RegistryRequest, RepositoryRequest, Request, StreamFinish};
 use crate::perform::perform;
 use crate::runner::{Ended, Runner};
+use crate::sound::sound;
 
 /// Short segments, so that the calls of changing them are made.
 const SEGMENT_BYTES: u64 = 16 << 10;
@@ -306,6 +308,7 @@ impl Scene {
             let mut judge = Judge::new(&self.runner, None);
             judge.leave_out(&self.lost);
             judge.look(&self.runner.test).map_err(|wrong| format!("as it stands: {}", kinds(wrong)))?;
+            is_sound(&self.runner.test).map_err(|wrong| format!("as it stands: {wrong}"))?;
         }
         let demanded = match self.unknown {
             Some(_) => Found::EITHER,
@@ -329,6 +332,7 @@ impl Scene {
             if !demanded.admits(found) {
                 return Err(format!("{end}: a change that certainly failed is there"));
             }
+            is_sound(&test).map_err(|wrong| format!("{end}: {wrong}"))?;
             // What was shown may be relied on: a power cut now takes nothing of it.
             let table = Arc::new(Mutex::new(current(&shared).crashed()));
             let again = self.runner.test.on(fs.crash(CrashPolicy::DropUnsynced), table);
@@ -337,10 +341,16 @@ impl Scene {
             if !found.admits(shown) {
                 return Err(format!("{end}: what was shown is gone after a power cut"));
             }
+            is_sound(&again).map_err(|wrong| format!("{end}, opened, cut: {wrong}"))?;
             judge.ask_again(&test).map_err(|wrong| format!("{end}: {}", kinds(wrong)))?;
+            is_sound(&test).map_err(|wrong| format!("{end}, asked again: {wrong}"))?;
         }
         Ok(())
     }
+}
+
+fn is_sound(test: &TestEngine) -> Result<(), String> {
+    sound(test.engine(), Level::Bytes).map(drop).map_err(|found| format!("the check finds\n{found}"))
 }
 
 /// Whether an error of this kind may follow from this failure of a call.

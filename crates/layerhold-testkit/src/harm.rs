@@ -7,10 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use layerhold::call::Call;
+use layerhold::check::Level;
 use layerhold::digest::Algorithm;
 use layerhold::error::{ErrorKind, Failure};
 use layerhold::name::RepositoryName;
@@ -24,6 +25,7 @@ use crate::operation::pool;
 use crate::operation::request::{Complete, Expected, RegistryRequest, RepositoryRequest, Request};
 use crate::perform::{Handles, perform};
 use crate::runner::{Ended, Runner};
+use crate::sound::sound;
 
 /// Short segments, so that there are several.
 const SEGMENT_BYTES: u64 = 16 << 10;
@@ -255,10 +257,10 @@ impl Rest {
             }
         }
         let wrong = |what: String| format!("{}, {:?}, {mutation:?}: {what}", self.name, self.end);
-        let harmed = fs.fingerprint();
+        let harmed = but_the_lock(&fs);
         match self.runner.test.on(fs.clone(), Arc::new(Mutex::new(table))) {
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid) => {
-                if fs.fingerprint() != harmed {
+                if but_the_lock(&fs) != harmed {
                     return Err(wrong(format!("a store that was refused was changed: {error}")));
                 }
                 Ok(Some(Ending::Refused))
@@ -314,16 +316,22 @@ impl Rest {
             (&past.model, self.window(mutation, sequence, acknowledged)?)
         };
         let told = self.ask_everything(test, model)?;
+        // A file's damage is nobody else's: as many blobs as files may be hit, and only by damage to files of blobs.
+        let files_hit = mutation.files.iter().filter(|path| class_of(path) == "blob").count();
         if told.is_empty() {
+            // What is damaged of a blob's file and was not asked for is for the check to find.
+            if files_hit == 0 {
+                is_sound(test)?;
+            }
             return Ok(ending);
         }
-        // A file's damage is nobody else's: as many blobs as files may be hit, and only by damage to files of blobs.
         let blobs_hit: BTreeSet<_> = told.iter().map(|(_, digest)| digest).collect();
-        let files_hit = mutation.files.iter().filter(|path| class_of(path) == "blob").count();
         if blobs_hit.len() > files_hit {
             return Err(format!("{} blobs are damaged by the damage of {files_hit} files: {told:?}", blobs_hit.len()));
         }
-        self.heal(test, &told)?;
+        if self.heal(test, &told)? {
+            is_sound(test)?;
+        }
         Ok(if ending == Ending::Harmless { Ending::Told } else { ending })
     }
 
@@ -460,8 +468,8 @@ impl Rest {
         Ok(())
     }
 
-    /// Pushes what was damaged again; then it is right.
-    fn heal(&self, test: &TestEngine, told: &[(RepositoryName, layerhold::digest::Digest)]) -> Result<(), String> {
+    /// Pushes what was damaged again; then it is right. Whether all of it could be.
+    fn heal(&self, test: &TestEngine, told: &[(RepositoryName, layerhold::digest::Digest)]) -> Result<bool, String> {
         let registry = test.registry().with_limits(self.runner.registry_limits());
         let mut handles = self.runner.handles();
         let bytes_of: BTreeMap<_, _> = (0..pool::CONTENT_COUNT)
@@ -470,8 +478,12 @@ impl Rest {
                 [Algorithm::Sha256, Algorithm::Sha512].map(|algorithm| (content.digest(algorithm), &content.bytes))
             })
             .collect();
+        let mut all = true;
         for (name, digest) in told {
-            let Some(bytes) = bytes_of.get(digest) else { continue };
+            let Some(bytes) = bytes_of.get(digest) else {
+                all = false;
+                continue;
+            };
             let put = RepositoryRequest::PutBlob { bytes: Arc::clone(bytes), expected: Expected::Digest(*digest) };
             let read = RepositoryRequest::ReadBlob { digest: *digest, offset: 0, len: u64::MAX };
             for request in [put, read].map(|request| Request::Repository(name.clone(), request)) {
@@ -484,8 +496,20 @@ impl Rest {
                 }
             }
         }
-        Ok(())
+        Ok(all)
     }
+}
+
+fn is_sound(test: &TestEngine) -> Result<(), String> {
+    sound(test.engine(), Level::Bytes).map(drop).map_err(|found| format!("the check finds\n{found}"))
+}
+
+/// A hash of everything but the lock file, whose contents say who looked last.
+fn but_the_lock(fs: &SimFileSystem) -> u64 {
+    let others = fs.kill();
+    // Where there is none, there is nothing to leave out.
+    let _ = damage::delete(&others, Path::new("LOCK"));
+    others.fingerprint()
 }
 
 /// Pull times are exempt from durability.

@@ -415,6 +415,7 @@ pub(crate) fn journal_options(options: &Options, components: &Components) -> Jou
         .with_lock_wait_ms(options.lock_wait_ms)
         .with_clock(Arc::clone(&components.clock))
         .with_spawner(components.spawner.clone())
+        .with_guard_checks(options.check_guards)
         .with_row_cache_bytes(usize::try_from(row_cache_bytes(options)).unwrap_or(usize::MAX))
         .with_unguarded(|key| !keys::is_guard(key))
 }

@@ -71,6 +71,9 @@ pub struct Options {
     /// Whether a store may live where the engine cannot keep its promises: on a network file system, or one without
     /// locks or directory syncs. Default no.
     pub any_medium: bool,
+    /// Whether each commit checks that it holds the lock of every row that it writes, and panics where it does not: that
+    /// is a mistake in this program. Default yes in builds with debug assertions, no in others.
+    pub check_guards: bool,
 }
 
 impl Default for Options {
@@ -97,6 +100,7 @@ impl Default for Options {
             free_bytes_min: 64 << 20,
             ballast_bytes: 64 << 20,
             any_medium: false,
+            check_guards: cfg!(debug_assertions),
         }
     }
 }
@@ -134,6 +138,7 @@ impl Options {
         with_free_bytes_min free_bytes_min: u64,
         with_ballast_bytes ballast_bytes: u64,
         with_any_medium any_medium: bool,
+        with_check_guards check_guards: bool,
     }
 }
 

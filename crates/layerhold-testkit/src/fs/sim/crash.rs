@@ -157,6 +157,7 @@ impl Cut {
 pub(super) fn hash(nodes: &[Option<Node>], id: Id, named: &mut [bool]) -> u64 {
     named[id] = true;
     match nodes[id].as_ref().expect("a name leads to a node") {
+        Node::File(file) if file.only_a_lock => 1,
         Node::File(file) => file.visible.hash(),
         Node::Directory(directory) => {
             let mut sum = 1;

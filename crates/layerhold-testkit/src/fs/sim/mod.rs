@@ -3,7 +3,8 @@
 //! A file has durable bytes and, in order, pages of 4 KiB that were written and not synced; its length is a change of
 //! its own, so that it may be on disk without the bytes or the bytes without it. A directory has durable names and
 //! changes of names that wait for a sync of the directory. Syncing a file says nothing of its name. A rename is two
-//! changes, the new name and then the end of the old one, so that a crash may leave both names but never neither.
+//! changes, the new name and then the end of the old one, so that a crash may leave both names but never neither. Of a
+//! lock file only the name can be lost.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -387,8 +388,7 @@ impl FileSystem for SimFileSystem {
         }
         state.locked.insert(id, EXCLUSIVE);
         state.forget(id);
-        state.tree.set_len(id, 0);
-        state.tree.write(id, holder.as_bytes(), 0);
+        state.tree.hold(id, holder.as_bytes());
         state.used += holder.len() as u64;
         Ok(Box::new(SimLock { fs: self.clone(), id }))
     }

@@ -45,6 +45,8 @@ pub(super) struct FileNode {
     pub(super) pending: Vec<Pending<FileChange>>,
     /// A sync failed, so that what is visible is no longer what the next sync will make durable.
     pub(super) lossy: bool,
+    /// What it says is only who took its lock last, and which process that was makes no state another one.
+    pub(super) only_a_lock: bool,
 }
 
 #[derive(Clone, Default)]
@@ -86,7 +88,7 @@ impl FileNode {
     /// A file as it is found after a crash.
     pub(super) fn settled(mut content: Content) -> Self {
         content.cut(content.len());
-        Self { durable: content.clone(), visible: content, pending: Vec::new(), lossy: false }
+        Self { durable: content.clone(), visible: content, ..Self::default() }
     }
 
     fn sync(&mut self) {
@@ -284,6 +286,7 @@ impl Tree {
     pub(super) fn write(&mut self, id: Id, buf: &[u8], offset: u64) {
         let mut number = self.changes;
         let file = self.file_mut(id);
+        file.only_a_lock = false;
         let before = file.visible.len();
         let pending = &mut file.pending;
         file.visible.write_at(buf, offset, |page, slot| {
@@ -300,9 +303,18 @@ impl Tree {
     pub(super) fn set_len(&mut self, id: Id, len: u64) {
         let number = self.number();
         let file = self.file_mut(id);
+        file.only_a_lock = false;
         let change = if len < file.visible.len() { FileChange::Cut(len) } else { FileChange::Grow(len) };
         change.apply(&mut file.visible, u8::MAX);
         file.pending.push(Pending { number, change });
+    }
+
+    /// Writes who holds a lock. It is durable at once: nobody reads it after a cut, so no state is told by how far it came.
+    pub(super) fn hold(&mut self, id: Id, holder: &[u8]) {
+        let file = self.file_mut(id);
+        let mut content = Content::default();
+        content.write_at(holder, 0, |_, _| {});
+        *file = FileNode { only_a_lock: true, ..FileNode::settled(content) };
     }
 
     pub(super) fn sync_file(&mut self, id: Id) {
@@ -337,6 +349,7 @@ impl Tree {
     pub(super) fn settle(&mut self) {
         for node in self.nodes.iter_mut().flatten() {
             match node {
+                Node::File(file) if file.only_a_lock => {}
                 Node::File(file) => *file = Arc::new(FileNode::settled(file.visible.clone())),
                 Node::Directory(directory) => {
                     *directory = Arc::new(DirectoryNode::settled(Arc::clone(&directory.visible)));
