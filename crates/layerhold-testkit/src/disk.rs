@@ -151,7 +151,8 @@ fn take(moments: &Moments) -> Vec<Moment> {
     std::mem::take(&mut *moments.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn hash_of(table: &MemTable) -> u64 {
+/// A hash of all rows of a table.
+pub(crate) fn hash_of(table: &MemTable) -> u64 {
     let mut hasher = DefaultHasher::new();
     let all = KeyRange { start: Vec::new(), end: vec![0xff; 64] };
     let view = table.view().expect("memory");

@@ -98,7 +98,7 @@ pub fn run(name: &str, operations: &[Operation], fault: Fault, phase: Phase) -> 
         Ok(test) => test,
         Err(error) => return not_made(&what, &error, fault, &failing),
     };
-    let test = match registry_made(test, fault) {
+    let test = match registry_made(test, fault, &failing) {
         Ok(test) => test,
         Err(wrong) => return Ran { violations: vec![format!("{what}: {wrong}")], ..Ran::default() },
     };
@@ -142,18 +142,18 @@ fn not_made(what: &str, error: &OpenError, fault: Fault, failing: &FailingFileSy
         failed: 1,
         ..Ran::default()
     };
-    if !ran.fired || !fits(error.kind(), fault.failure) {
+    if !ran.fired || !fits(error.kind(), fault.failure, failing, false) {
         ran.violations.push(format!("{what}: a store is not made: {error:?}"));
     }
     ran
 }
 
 /// A store whose making met a failure may be made and take no change: opened again it does.
-fn registry_made(mut test: TestEngine, fault: Fault) -> Result<TestEngine, String> {
+fn registry_made(mut test: TestEngine, fault: Fault, failing: &FailingFileSystem) -> Result<TestEngine, String> {
     let name = RegistryName::parse(REGISTRY).map_err(|error| error.to_string())?;
     match test.engine().create_registry(&name, &Call::anonymous()) {
         Ok(_) => Ok(test),
-        Err(failure) if fits(failure.kind(), fault.failure) => {
+        Err(failure) if fits(failure.kind(), fault.failure, failing, false) => {
             test.kill().map_err(|error| format!("a new store does not open: {error:?}"))?;
             Ok(test)
         }
@@ -200,10 +200,14 @@ impl Scene {
         }
     }
 
+    fn fits(&self, kind: ErrorKind) -> bool {
+        fits(kind, self.fault.failure, &self.failing, self.unknown.is_some())
+    }
+
     fn failed(&mut self, request: Request, call: Call, failure: &EngineFailure) -> Result<(), String> {
         self.ran.failed += 1;
         let kind = failure.kind();
-        if !fits(kind, self.fault.failure) && !speaks_of_an_earlier_one(failure) {
+        if !self.fits(kind) && !speaks_of_an_earlier_one(failure) {
             return Err(format!("{kind:?} is no answer to this failure: {failure:?} of {request:?}"));
         }
         if self.failing.fired() == 0 {
@@ -257,7 +261,7 @@ impl Scene {
                 Ok(())
             }
             Ok(Ended::Failed { failure, .. })
-                if !fits(failure.kind(), self.fault.failure) && !speaks_of_an_earlier_one(&failure) =>
+                if !self.fits(failure.kind()) && !speaks_of_an_earlier_one(&failure) =>
             {
                 Err(format!("{:?} is no answer to this failure: {failure:?} of {request:?}", failure.kind()))
             }
@@ -276,7 +280,7 @@ impl Scene {
         let request = Request::Repository(name, RepositoryRequest::UploadStatus { session, caller });
         match perform(&self.runner.registry(), &mut self.runner.handles(), &request, &Call::anonymous()) {
             Ok(answer) => Ok(answer == Answer::Refused(Refusal::UploadNotFound)),
-            Err(failure) if fits(failure.kind(), self.fault.failure) => Ok(false),
+            Err(failure) if self.fits(failure.kind()) => Ok(false),
             Err(failure) => Err(format!("status of an upload after a failure: {failure:?}")),
         }
     }
@@ -290,7 +294,7 @@ impl Scene {
         self.failing.disarm();
         self.failing.forget_failed_syncs();
         match opened {
-            Err(error) if !fits(error.kind(), self.fault.failure) => {
+            Err(error) if !self.fits(error.kind()) => {
                 return Err(format!("{:?} is no answer to this failure: {error:?} of opening", error.kind()));
             }
             Err(_) if self.failing.fired() == 0 => return Err("does not open, without a failing call".to_owned()),
@@ -353,13 +357,32 @@ fn is_sound(test: &TestEngine) -> Result<(), String> {
     sound(test.engine(), Level::Bytes).map(drop).map_err(|found| format!("the check finds\n{found}"))
 }
 
-/// Whether an error of this kind may follow from this failure of a call.
-fn fits(kind: ErrorKind, failure: Failure) -> bool {
+/// So many failed syncs end all writing.
+const FAILED_SYNCS_MAX: u64 = 3;
+
+/// Whether the journal could not be changed as it had to be: it is opened again before it takes more.
+fn has_failed_in_the_journal(failing: &FailingFileSystem) -> bool {
+    use crate::fs::Call;
+    let changes = [Call::CreateNew, Call::RemoveFile, Call::Rename, Call::SyncDir, Call::Write, Call::SetLen, Call::SyncData];
+    let failed = |(site, failed): (&Site, &u64)| {
+        *failed > 0 && site.class.starts_with("journal") && changes.contains(&site.call)
+    };
+    failing.sites().iter().any(failed)
+}
+
+/// Whether an error of this kind may follow from this failure of calls.
+fn fits(kind: ErrorKind, failure: Failure, failing: &FailingFileSystem, unknown: bool) -> bool {
     match kind {
         ErrorKind::NoSpace => failure == Failure::Enospc,
         ErrorKind::Internal => failure != Failure::Enospc,
-        // After an outcome that is unknown, or after three failed syncs, or on a medium that is read-only.
-        ErrorKind::Indeterminate | ErrorKind::ReadOnly => true,
+        // The journal may or may not hold what it was to write.
+        ErrorKind::Indeterminate => failing.fired() > 0,
+        ErrorKind::ReadOnly => {
+            failure == Failure::Erofs
+                || unknown
+                || failing.syncs_failed() >= FAILED_SYNCS_MAX
+                || has_failed_in_the_journal(failing)
+        }
         _ => false,
     }
 }

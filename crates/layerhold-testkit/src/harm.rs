@@ -17,6 +17,7 @@ use layerhold::error::{ErrorKind, Failure};
 use layerhold::name::RepositoryName;
 use layerhold::store::mem::MemTable;
 
+use crate::disk::hash_of;
 use crate::engine::TestEngine;
 use crate::fs::{CrashPolicy, Rng, SimFileSystem, class_of, damage};
 use crate::model::{Answer, Model, Now, Refusal};
@@ -218,7 +219,7 @@ impl Rest {
         };
         let at = at.min(len.saturating_sub(1));
         let (kind, range) = match kind {
-            Kind::Flip => (kind, at..at + 1),
+            Kind::Flip => (kind, at..(at + 1).min(len)),
             Kind::ZeroedSector => (kind, at / 512 * 512..(at / 512 * 512 + 512).min(len)),
             Kind::ZeroedToTheEnd => (kind, at..len),
             Kind::Garbage => (kind, at..(at + 1 + pick(100) as u64).min(len)),
@@ -247,8 +248,16 @@ impl Rest {
         let (fs, mut table) = (self.fs.kill(), self.table.crashed());
         let before = fs.fingerprint();
         match mutation.kind {
-            Kind::OlderTable => table = self.history[mutation.age].table.crashed(),
-            Kind::EmptyTable => table = MemTable::new(),
+            Kind::OlderTable | Kind::EmptyTable => {
+                let found = hash_of(&table);
+                table = match mutation.kind {
+                    Kind::OlderTable => self.history[mutation.age].table.crashed(),
+                    _ => MemTable::new(),
+                };
+                if hash_of(&table) == found {
+                    return Ok(None);
+                }
+            }
             _ => {
                 self.harm(&fs, mutation, rng).map_err(|error| format!("cannot harm: {error}"))?;
                 if fs.fingerprint() == before {
@@ -281,7 +290,7 @@ impl Rest {
         let Range { start, end } = mutation.range;
         let len = usize::try_from(end - start).map_err(std::io::Error::other)?;
         match mutation.kind {
-            Kind::Flip if end == 0 || len == 0 => Ok(()),
+            Kind::Flip if len == 0 => Ok(()),
             Kind::Flip => damage::flip_bit(fs, path, start * 8 + rng.below(8)),
             Kind::ZeroedSector | Kind::ZeroedToTheEnd => damage::zero(fs, path, start, len),
             Kind::Garbage => damage::overwrite(fs, path, start, &pool::noise(rng.next(), len)),

@@ -187,9 +187,12 @@ struct Shared {
     sticks_to: Option<Site>,
     /// Every place where a call was made, and how often one failed there.
     sites: BTreeMap<Site, u64>,
-    /// Files whose sync failed, and those that were synced again nevertheless.
+    /// Files whose sync failed, and directories whose sync failed and in which no name has changed since; and what of both
+    /// was synced again nevertheless.
     failed_syncs: BTreeSet<PathBuf>,
     synced_again: BTreeSet<PathBuf>,
+    /// How many syncs failed since the fault was armed.
+    syncs_failed: u64,
     /// The names that open files have now.
     open: BTreeMap<u64, PathBuf>,
     opened: u64,
@@ -226,6 +229,7 @@ impl FailingFileSystem {
         let mut shared = self.shared();
         shared.armed = true;
         (shared.fault, shared.matching, shared.fired, shared.sticks_to) = (Some(fault), 0, 0, None);
+        shared.syncs_failed = 0;
     }
 
     /// Lets everything succeed again.
@@ -246,6 +250,12 @@ impl FailingFileSystem {
         self.shared().fired
     }
 
+    /// How many syncs of files and directories failed since the fault was armed.
+    #[must_use]
+    pub fn syncs_failed(&self) -> u64 {
+        self.shared().syncs_failed
+    }
+
     /// Calls of one kind so far, failed ones included.
     #[must_use]
     pub fn calls(&self, call: Call) -> u64 {
@@ -264,7 +274,8 @@ impl FailingFileSystem {
         self.shared().sites.clone()
     }
 
-    /// Files that were synced after a sync of theirs had failed. Emptied by [`FailingFileSystem::forget_failed_syncs`].
+    /// Files that were synced after a sync of theirs had failed, and directories where that happened with no name changed
+    /// between the two: such a sync can only mean to make good for the first.
     #[must_use]
     pub fn synced_again(&self) -> Vec<PathBuf> {
         self.shared().synced_again.iter().cloned().collect()
@@ -283,7 +294,7 @@ impl FailingFileSystem {
         let mut shared = self.shared();
         let site = Site::of(call, path);
         shared.sites.entry(site).or_default();
-        let is_sync = call == Call::SyncData;
+        let is_sync = matches!(call, Call::SyncData | Call::SyncDir);
         if is_sync && shared.failed_syncs.contains(path) {
             shared.synced_again.insert(path.to_owned());
         }
@@ -292,6 +303,7 @@ impl FailingFileSystem {
             *shared.sites.entry(site).or_default() += 1;
             if is_sync {
                 shared.failed_syncs.insert(path.to_owned());
+                shared.syncs_failed += 1;
             }
         }
         pass
@@ -312,8 +324,15 @@ impl FailingFileSystem {
         }
     }
 
+    /// A name changed, so its directory has something new to make durable.
+    fn changed(&self, name: &Path) {
+        self.shared().failed_syncs.remove(name.parent().unwrap_or(Path::new("")));
+    }
+
     /// Open files go by the name that they have now.
     fn renamed(&self, from: &Path, to: &Path) {
+        self.changed(from);
+        self.changed(to);
         for path in self.shared().open.values_mut().filter(|path| *path == from) {
             *path = to.to_owned();
         }
@@ -362,7 +381,7 @@ impl Shared {
 impl FileSystem for FailingFileSystem {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn File>> {
         self.begin(Call::CreateNew, path)?;
-        self.inner.create_new(path).map(|file| self.wrap(file, path))
+        self.inner.create_new(path).inspect(|_| self.changed(path)).map(|file| self.wrap(file, path))
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn File>> {
@@ -372,7 +391,7 @@ impl FileSystem for FailingFileSystem {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.begin(Call::RemoveFile, path)?;
-        self.inner.remove_file(path)
+        self.inner.remove_file(path).inspect(|()| self.changed(path))
     }
 
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -387,7 +406,7 @@ impl FileSystem for FailingFileSystem {
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.begin(Call::CreateDir, path)?;
-        self.inner.create_dir(path)
+        self.inner.create_dir(path).inspect(|()| self.changed(path))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -422,7 +441,7 @@ impl FileSystem for FailingFileSystem {
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.begin(Call::Rename, from)?;
-        self.inner.hard_link(from, to)
+        self.inner.hard_link(from, to).inspect(|()| self.changed(to))
     }
 
     fn suitability(&self) -> Suitability {
