@@ -4,7 +4,8 @@
 //! memory. The way to another thread and back costs more than it brings: measured on two virtual cores it took a third
 //! of a large pull's processor time, and the bytes left the core whose cache they were hashed in. Once a read turns out
 //! slow, because a disk is behind it, blocking threads read for a while, one chunk ahead of the socket, so that other
-//! connections of this thread do not wait for the disk.
+//! connections of this thread do not wait for the disk. A chunk that does not prove right at once is read by a blocking thread
+//! in any case: finding out what is wrong may take as long as reading the whole blob.
 //!
 //! A slow peer holds no thread either way, because the next read starts only when the last chunk was taken. In memory are
 //! at most the chunk that is read, the chunk that waits, and what the HTTP library holds of earlier ones, whatever the
@@ -31,6 +32,9 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// Where the bytes cannot be read, or are not what was stored; then nothing in `space` may be used.
     fn read_at(&self, offset: u64, space: &mut [u8]) -> Result<usize, ReadFailed>;
+
+    /// The same without waiting for more than the bytes themselves; `None` where that is not enough to give them.
+    fn try_read_at(&self, offset: u64, space: &mut [u8]) -> Option<usize>;
 }
 
 /// Bytes that should be there could not be given.
@@ -62,6 +66,10 @@ pub enum ReadFailed {
 impl Source for BlobReader {
     fn read_at(&self, offset: u64, space: &mut [u8]) -> Result<usize, ReadFailed> {
         BlobReader::read_at(self, offset, space).map_err(|source| ReadFailed::Fault { offset, source })
+    }
+
+    fn try_read_at(&self, offset: u64, space: &mut [u8]) -> Option<usize> {
+        BlobReader::try_read_at(self, offset, space)
     }
 }
 
@@ -112,7 +120,10 @@ impl Download {
             reading: None,
         };
         if len > 0 {
-            download.ready = Some(download.read_here()?);
+            let begin = Instant::now();
+            let (offset, size) = download.reserve();
+            download.ready = Some(read_chunk(&*download.source, buffers, offset, size)?);
+            download.note_slowness(begin);
         }
         Ok(download)
     }
@@ -147,10 +158,12 @@ impl Download {
 
     /// The next chunk, `None` after the last.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ReadFailed>>> {
+        if self.ready.is_none() && self.reading.is_none() && self.unread > 0 && self.stays_here() {
+            self.read_here();
+        }
         let chunk = match self.ready.take() {
             Some(chunk) => Ok(chunk),
             None if self.reading.is_none() && self.unread == 0 => return Poll::Ready(None),
-            None if self.reading.is_none() && self.stays_here() => self.read_here(),
             None => {
                 if self.reading.is_none() {
                     self.read_ahead();
@@ -188,19 +201,30 @@ impl Download {
     fn read_ahead(&mut self) {
         self.wary = self.wary.saturating_sub(1);
         let (offset, size) = self.reserve();
+        self.read_elsewhere(offset, size);
+    }
+
+    fn read_elsewhere(&mut self, offset: u64, size: usize) {
         let source = Arc::clone(&self.source);
         let buffers = self.buffers.clone();
         self.reading = Some(tokio::task::spawn_blocking(move || read_chunk(&*source, &buffers, offset, size)));
     }
 
-    fn read_here(&mut self) -> Result<Bytes, ReadFailed> {
+    /// Reads the next chunk on this thread if it comes at once, else has it read on another.
+    fn read_here(&mut self) {
         let begin = Instant::now();
         let (offset, size) = self.reserve();
-        let chunk = read_chunk(&*self.source, &self.buffers, offset, size);
+        self.ready = try_read_chunk(&*self.source, &self.buffers, offset, size);
+        self.note_slowness(begin);
+        if self.ready.is_none() {
+            self.read_elsewhere(offset, size);
+        }
+    }
+
+    fn note_slowness(&mut self, begin: Instant) {
         if begin.elapsed() > SLOW_READ {
             self.wary = WARY_CHUNKS;
         }
-        chunk
     }
 }
 
@@ -225,6 +249,17 @@ fn read_chunk(source: &dyn Source, buffers: &Buffers, offset: u64, size: usize) 
     Ok(filling.into_bytes(size))
 }
 
+/// The same, where all of it comes at once.
+fn try_read_chunk(source: &dyn Source, buffers: &Buffers, offset: u64, size: usize) -> Option<Bytes> {
+    let mut filling = buffers.take();
+    let mut filled = 0;
+    while filled < size {
+        let space = filling.space().get_mut(filled..size)?;
+        filled += source.try_read_at(offset + filled as u64, space).filter(|some| *some > 0)?;
+    }
+    Some(filling.into_bytes(size))
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
@@ -247,6 +282,10 @@ mod tests {
             }
             self.highest.fetch_max(offset + len as u64, Ordering::Relaxed);
             Ok(len)
+        }
+
+        fn try_read_at(&self, offset: u64, space: &mut [u8]) -> Option<usize> {
+            self.read_at(offset, space).ok()
         }
     }
 
@@ -301,11 +340,53 @@ mod tests {
                 std::thread::sleep(2 * SLOW_READ);
                 self.0.read_at(offset, space)
             }
+
+            fn try_read_at(&self, offset: u64, space: &mut [u8]) -> Option<usize> {
+                self.read_at(offset, space).ok()
+            }
         }
         let size = 100 * BUFFER_BYTES as u64;
         let source = Slow(Pattern { size, read_max: usize::MAX, highest: AtomicU64::new(0) });
         let download = Download::start(Arc::new(source), 0, size, &Buffers::new(4)).unwrap();
         assert_eq!(download.wary, WARY_CHUNKS);
+    }
+
+    #[tokio::test]
+    async fn a_chunk_that_has_to_be_judged_holds_no_socket_thread() {
+        const JUDGING: Duration = Duration::from_millis(300);
+
+        /// Its second chunk comes only after a while.
+        struct Damaged(Pattern);
+        impl Source for Damaged {
+            fn read_at(&self, offset: u64, space: &mut [u8]) -> Result<usize, ReadFailed> {
+                if (BUFFER_BYTES as u64..2 * BUFFER_BYTES as u64).contains(&offset) {
+                    std::thread::sleep(JUDGING);
+                }
+                self.0.read_at(offset, space)
+            }
+
+            fn try_read_at(&self, offset: u64, space: &mut [u8]) -> Option<usize> {
+                let prefix = usize::try_from((BUFFER_BYTES as u64).saturating_sub(offset)).unwrap();
+                let past = offset >= 2 * BUFFER_BYTES as u64;
+                let space = if past { space } else { &mut space[..prefix.min(BUFFER_BYTES)] };
+                (!space.is_empty()).then(|| self.0.read_at(offset, space).unwrap())
+            }
+        }
+        let size = 4 * BUFFER_BYTES as u64;
+        let source = Damaged(Pattern { size, read_max: 100_000, highest: AtomicU64::new(0) });
+        let download = Download::start(Arc::new(source), 0, size, &Buffers::new(4)).unwrap();
+        let ticks = Arc::new(AtomicU64::new(0));
+        let ticking = Arc::clone(&ticks);
+        let other = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                ticking.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let bytes = drain(download).await.unwrap();
+        other.abort();
+        assert!(bytes.len() as u64 == size && bytes.iter().enumerate().all(|(at, &byte)| byte == pattern(at as u64)));
+        assert!(ticks.load(Ordering::Relaxed) > 5, "{ticks:?}");
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::blob::judging::Judging;
 use crate::blob::open::OpenBlobs;
 use crate::call::{Call, OperationId};
 use crate::change::{Change, ChangeRow, Event};
@@ -62,8 +63,7 @@ pub(crate) struct Inner {
     pub(crate) open_blobs: OpenBlobs,
     pub(crate) writers: Writers,
     pub(crate) download_key: [u8; 32],
-    /// Held while a whole blob is read to find out what is wrong with it.
-    pub(crate) judging: Mutex<()>,
+    pub(crate) judging: Judging,
     /// Locations that could not be read, and of which rows say so.
     pub(crate) suspects: Mutex<HashSet<Location>>,
     pub(crate) scrub: Scrub,
@@ -205,7 +205,7 @@ impl Engine {
             open_blobs: OpenBlobs::default(),
             writers: Writers::default(),
             download_key,
-            judging: Mutex::default(),
+            judging: Judging::default(),
             suspects: Mutex::default(),
             scrub: Scrub::default(),
             registries: RwLock::default(),

@@ -5,6 +5,7 @@ mod damage;
 pub mod download;
 mod errors;
 pub mod fingerprint;
+pub(crate) mod judging;
 pub(crate) mod open;
 pub(crate) mod quarantine;
 mod reader;

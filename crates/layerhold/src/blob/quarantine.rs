@@ -117,8 +117,7 @@ impl Inner {
     /// Reads all bytes of a blob. If they have the digest, what was wrong is beside them and is computed again; if not,
     /// the blob is quarantined.
     fn judge_whole(&self, registry: RegistryId, digest: &Digest, row: &BlobRow) -> Result<Verdict, Failure> {
-        // One at a time: readers that meet the same damage wait for one of them instead of all reading the blob.
-        let _one = self.judging.lock();
+        let _turn = self.judging.take_turn(row.placement.location());
         let key = keys::blob(registry, digest);
         let stored = self.txn.store.view().and_then(|view| view.get(&key)).map_err(Failure::Storage)?;
         let Some(now) = BlobRow::decode_optional(stored.as_deref()).map_err(Failure::Storage)? else {

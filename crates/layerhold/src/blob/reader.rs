@@ -282,19 +282,45 @@ impl BlobReader {
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadFault> {
         let len = self.len_at(offset, buf.len());
         let Some(buf) = buf.get_mut(..len).filter(|buf| !buf.is_empty()) else { return Ok(0) };
-        self.attempt(offset, |inner, place| match &place.bytes {
-            Bytes::Inline(bytes) => {
-                buf.copy_from_slice(part(bytes, offset, len)?);
-                Ok(())
-            }
-            Bytes::File(file) if place.is_unchecked(inner) => file.read_unchecked(offset, buf),
-            Bytes::File(file) => {
-                file.read(inner.txn.store.as_ref(), offset, buf)?;
+        self.attempt(offset, |inner, place| {
+            if Self::read_from(inner, place, offset, buf)? {
                 self.note_progress(inner, place, offset, len as u64);
-                Ok(())
             }
+            Ok(())
         })?;
         Ok(len)
+    }
+
+    /// Reads as [`BlobReader::read_at`] does, where the bytes come and prove right at once; `None` where they do not, or where
+    /// something would have to be written down. `read_at` then finds out what is wrong, for which it may read the whole blob,
+    /// wait for a lock and commit: this reads the range and does none of that.
+    #[must_use]
+    pub fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<usize> {
+        let len = self.len_at(offset, buf.len());
+        let Some(buf) = buf.get_mut(..len).filter(|buf| !buf.is_empty()) else { return Some(0) };
+        let inner = &self.shared.engine.inner;
+        let place = Arc::clone(&self.shared.place.read());
+        // Where a window is asked for, the end of the blob is noted in its row.
+        let is_noted = inner.options.verified_window_ms != 0 && offset + len as u64 == self.shared.size;
+        if is_noted && !place.is_unchecked(inner) {
+            return None;
+        }
+        if Self::read_from(inner, &place, offset, buf).ok()? {
+            self.note_progress(inner, &place, offset, len as u64);
+        }
+        Some(len)
+    }
+
+    /// Fills `buf` with the bytes at `offset`; whether a file's were compared with their chaining values.
+    fn read_from(inner: &Inner, place: &Place, offset: u64, buf: &mut [u8]) -> Result<bool, Unfit> {
+        match &place.bytes {
+            Bytes::Inline(bytes) => {
+                buf.copy_from_slice(part(bytes, offset, buf.len())?);
+                Ok(false)
+            }
+            Bytes::File(file) if place.is_unchecked(inner) => file.read_unchecked(offset, buf).map(|()| false),
+            Bytes::File(file) => file.read(inner.txn.store.as_ref(), offset, buf).map(|()| true),
+        }
     }
 
     /// Gives up to `len` bytes at `offset` without copying them, verified as [`BlobReader::read_at`] does; fewer at the end
