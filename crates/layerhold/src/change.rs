@@ -58,8 +58,8 @@ pub enum Event {
     },
     /// The stored bytes of a blob were found damaged. It is absent to a push and corrupt to a pull until it is pushed again.
     BlobQuarantined {
-        /// The registry that holds it.
-        registry: RegistryName,
+        /// The registry that holds it; `None` where the row with its name was lost.
+        registry: Option<RegistryName>,
         /// The blob.
         digest: Digest,
         /// Where its bytes are. They stay there until the blob is healed.
@@ -70,8 +70,8 @@ pub enum Event {
     /// The chaining values of a blob were damaged or missing, its bytes proved right by their digest, and the values were
     /// computed again.
     BlobRebuilt {
-        /// The registry that holds it.
-        registry: RegistryName,
+        /// The registry that holds it; `None` where the row with its name was lost.
+        registry: Option<RegistryName>,
         /// The blob.
         digest: Digest,
         /// Where its bytes are.
@@ -221,11 +221,11 @@ impl Row for ChangeRow {
                 encoder.u8(4).str(repository.as_str()).u64(*repository_id).raw(&upload.0);
             }
             Event::BlobQuarantined { registry, digest, location, damage } => {
-                encoder.u8(5).str(registry.as_str()).digest(digest).raw(&location.0);
+                encoder.u8(5).str(text_of(registry)).digest(digest).raw(&location.0);
                 damage.encode(encoder);
             }
             Event::BlobRebuilt { registry, digest, location } => {
-                encoder.u8(6).str(registry.as_str()).digest(digest).raw(&location.0);
+                encoder.u8(6).str(text_of(registry)).digest(digest).raw(&location.0);
             }
             Event::DamageFound { what } => {
                 encoder.u8(19).str(what);
@@ -261,13 +261,13 @@ impl Row for ChangeRow {
                 upload: UploadId(decoder.array()?),
             },
             5 => Event::BlobQuarantined {
-                registry: decoder.parsed(|text| RegistryName::parse(text).ok())?,
+                registry: decoder.parsed(known_registry)?,
                 digest: decoder.digest()?,
                 location: Location(decoder.array()?),
                 damage: Damage::decode(decoder)?,
             },
             6 => Event::BlobRebuilt {
-                registry: decoder.parsed(|text| RegistryName::parse(text).ok())?,
+                registry: decoder.parsed(known_registry)?,
                 digest: decoder.digest()?,
                 location: Location(decoder.array()?),
             },
@@ -282,6 +282,15 @@ impl Row for ChangeRow {
         };
         Ok(Self { operation_id, engine_ms, wall_ms, principal, event })
     }
+}
+
+/// How a change row spells a registry whose name may be lost: no name is empty.
+fn text_of(registry: &Option<RegistryName>) -> &str {
+    registry.as_ref().map_or("", RegistryName::as_str)
+}
+
+fn known_registry(text: &str) -> Option<Option<RegistryName>> {
+    if text.is_empty() { Some(None) } else { RegistryName::parse(text).ok().map(Some) }
 }
 
 impl RepositoryEvent {

@@ -11,9 +11,22 @@ use crate::name::{RegistryName, RepositoryName};
 use crate::options::Limits;
 use crate::page::Page;
 use crate::repository::{ReadError, Repository, RepositoryDetail, RepositoryUsage};
-use crate::store::{Direction, LockMode, StorageError};
+use crate::store::{Direction, LockMode, StorageError, View};
 use crate::txn::committer::Delta;
 use crate::txn::{Commit, Outcome, Stop, no_limit};
+
+/// The name that leads to a registry, which never changes; `None` where its row is lost. There are few registries, and only
+/// damage is told by its name.
+pub(crate) fn registry_name(view: &dyn View, registry: RegistryId) -> Result<Option<RegistryName>, StorageError> {
+    let mut found = None;
+    view.scan(&keys::registry_names(), Direction::Forward, &mut |key, value| {
+        if value == registry.0.to_be_bytes() {
+            found = keys::registry_name_of(key).and_then(|name| RegistryName::parse(name).ok());
+        }
+        if found.is_some() { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+    })?;
+    Ok(found)
+}
 
 /// A handle on a registry: cheap to clone, and valid whether or not the registry exists.
 #[derive(Debug, Clone)]

@@ -17,7 +17,7 @@ use crate::format::codec::Encoder;
 use crate::format::footer::FOOTER_LEN;
 use crate::format::keys::{self, RegistryId};
 use crate::format::values::{BlobRow, BlobState, GroupsRow, Placement, Row, SuspectRow};
-use crate::name::RegistryName;
+use crate::registry::registry_name;
 use crate::store::{Batch, Direction, Location, LockMode, StorageError, StoredBlob, View};
 use crate::txn::{Commit, Decision, Stop, no_limit};
 
@@ -58,6 +58,27 @@ pub(crate) enum Changed {
     Rebuilt,
 }
 
+/// Why nobody can say what is wrong.
+#[derive(Debug)]
+pub(crate) enum Unjudged {
+    /// The blob's file could not be looked at, which says nothing of its bytes.
+    File(StorageError),
+    /// Rows could not be read or written.
+    Failed(Failure),
+}
+
+impl From<Failure> for Unjudged {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<StorageError> for Unjudged {
+    fn from(error: StorageError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
 /// What the whole of a blob's bytes turned out to be.
 enum Whole {
     Damaged(Damage),
@@ -72,13 +93,11 @@ impl Inner {
         digest: &Digest,
         row: &BlobRow,
         unfit: &Unfit,
-    ) -> Result<Verdict, Failure> {
+    ) -> Result<Verdict, Unjudged> {
         match (unfit, row.placement) {
             (Unfit::Size, Placement::File(location)) => self.judge_size(registry, digest, row, location),
-            (Unfit::Bytes { offset }, Placement::File(location))
-                if self.outboard_is_right(row, location).map_err(Failure::Storage)? =>
-            {
-                self.quarantine(registry, digest, row.placement, Damage::Bytes { offset: *offset })
+            (Unfit::Bytes { offset }, Placement::File(location)) if self.outboard_is_right(row, location)? => {
+                Ok(self.quarantine(registry, digest, row.placement, Damage::Bytes { offset: *offset })?)
             }
             _ => self.judge_whole(registry, digest, row),
         }
@@ -90,14 +109,21 @@ impl Inner {
         digest: &Digest,
         row: &BlobRow,
         location: Location,
-    ) -> Result<Verdict, Failure> {
+    ) -> Result<Verdict, Unjudged> {
+        match self.wrong_length(row, location)? {
+            None => Ok(Verdict::LookAgain(Changed::Elsewhere)),
+            Some(damage) => Ok(self.quarantine(registry, digest, row.placement, damage)?),
+        }
+    }
+
+    /// What the length of a blob's file says against it.
+    fn wrong_length(&self, row: &BlobRow, location: Location) -> Result<Option<Damage>, Unjudged> {
         let expected = row.stored_size.saturating_add(FOOTER_LEN as u64);
-        let damage = match self.blobs.len(location).map_err(Failure::Storage)? {
-            None => Damage::Missing,
-            Some(found) if found != expected => Damage::Length { expected, found },
-            Some(_) => return Ok(Verdict::LookAgain(Changed::Elsewhere)),
-        };
-        self.quarantine(registry, digest, row.placement, damage)
+        Ok(match self.blobs.len(location).map_err(Unjudged::File)? {
+            None => Some(Damage::Missing),
+            Some(found) if found != expected => Some(Damage::Length { expected, found }),
+            Some(_) => None,
+        })
     }
 
     /// Whether the chaining values of a location lead to the root in the row. If they do, they are what was stored, and a
@@ -116,11 +142,11 @@ impl Inner {
 
     /// Reads all bytes of a blob. If they have the digest, what was wrong is beside them and is computed again; if not,
     /// the blob is quarantined.
-    fn judge_whole(&self, registry: RegistryId, digest: &Digest, row: &BlobRow) -> Result<Verdict, Failure> {
+    fn judge_whole(&self, registry: RegistryId, digest: &Digest, row: &BlobRow) -> Result<Verdict, Unjudged> {
         let _turn = self.judging.take_turn(row.placement.location());
         let key = keys::blob(registry, digest);
-        let stored = self.txn.store.view().and_then(|view| view.get(&key)).map_err(Failure::Storage)?;
-        let Some(now) = BlobRow::decode_optional(stored.as_deref()).map_err(Failure::Storage)? else {
+        let stored = self.txn.store.view()?.get(&key)?;
+        let Some(now) = BlobRow::decode_optional(stored.as_deref())? else {
             return Ok(Verdict::Damaged(None));
         };
         if now.placement != row.placement {
@@ -130,25 +156,24 @@ impl Inner {
             return Ok(Verdict::Damaged(None));
         }
         if let Placement::File(location) = now.placement
-            && self.outboard_is_right(&now, location).map_err(Failure::Storage)?
+            && self.outboard_is_right(&now, location)?
         {
             // Somebody else has just computed the chaining values again.
             return Ok(Verdict::LookAgain(Changed::Elsewhere));
         }
         let whole = match row.placement {
             Placement::Inline(location) => {
-                let bytes = self.txn.store.view().and_then(|view| view.get(&keys::inline_bytes(location)));
-                inline_whole(digest, row, bytes.map_err(Failure::Storage)?)
+                inline_whole(digest, row, self.txn.store.view()?.get(&keys::inline_bytes(location))?)
             }
-            Placement::File(location) => self.file_whole(digest, row, location).map_err(Failure::Storage)?,
+            Placement::File(location) => self.file_whole(digest, row, location)?,
         };
-        match whole {
-            Whole::Damaged(damage) => self.quarantine(registry, digest, row.placement, damage),
-            Whole::Right { root, values } => self.rebuild(registry, digest, row.placement, root, &values),
-        }
+        Ok(match whole {
+            Whole::Damaged(damage) => self.quarantine(registry, digest, row.placement, damage)?,
+            Whole::Right { root, values } => self.rebuild(registry, digest, row.placement, root, &values)?,
+        })
     }
 
-    fn file_whole(&self, digest: &Digest, row: &BlobRow, location: Location) -> Result<Whole, StorageError> {
+    fn file_whole(&self, digest: &Digest, row: &BlobRow, location: Location) -> Result<Whole, Unjudged> {
         let _pin = self.open_blobs.pin(location);
         let Ok(group_len) = GroupLen::new(row.group_len) else { return Ok(Whole::Damaged(Damage::Digest)) };
         if group_len.group_count(row.size) > GROUPS_REBUILT_MAX {
@@ -156,14 +181,10 @@ impl Inner {
         }
         let file = match self.blobs.open(location, row.stored_size) {
             Err(StorageError::Corrupt { .. }) => {
-                return Ok(Whole::Damaged(match self.blobs.len(location)? {
-                    None => Damage::Missing,
-                    Some(found) => {
-                        Damage::Length { expected: row.stored_size.saturating_add(FOOTER_LEN as u64), found }
-                    }
-                }));
+                // Whatever its length is by now, it could not be opened.
+                return Ok(Whole::Damaged(self.wrong_length(row, location)?.unwrap_or(Damage::Digest)));
             }
-            opened => opened?,
+            opened => opened.map_err(Unjudged::File)?,
         };
         let mut fingerprint = FingerprintHasher::new(group_len);
         let mut hasher = DigestHasher::new(digest.algorithm());
@@ -175,11 +196,10 @@ impl Inner {
         });
         match read {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                let found = self.blobs.len(location)?.unwrap_or_default();
-                let expected = row.stored_size.saturating_add(FOOTER_LEN as u64);
-                return Ok(Whole::Damaged(Damage::Length { expected, found }));
+                return Ok(Whole::Damaged(self.wrong_length(row, location)?.unwrap_or(Damage::Digest)));
             }
-            read => read.map_err(|error| StorageError::io("read blob", location.to_string(), error))?,
+            Err(error) => return Err(Unjudged::File(StorageError::io("read blob", location.to_string(), error))),
+            Ok(()) => {}
         }
         if hasher.finalize() != *digest {
             return Ok(Whole::Damaged(Damage::Digest));
@@ -205,7 +225,7 @@ impl Inner {
         let key = keys::blob(registry, digest);
         let mut verdict = Verdict::Damaged(None);
         self.txn.run(&Call::anonymous(), &mut Encoder::bare(), no_limit::<Failure>, |attempt| {
-            let registry_name = self.registry_name(attempt.view()?.as_ref(), registry)?;
+            let name = registry_name(attempt.view()?.as_ref(), registry)?;
             let locks = attempt.lock::<Failure>(&[(&key, LockMode::Exclusive)])?;
             verdict = Verdict::Damaged(None);
             let Some(mut row) = BlobRow::decode_optional(value(&locks, 0))? else {
@@ -220,12 +240,8 @@ impl Inner {
             }
             row.state = BlobState::Quarantined;
             row.generation = row.generation.wrapping_add(1);
-            let event = Event::BlobQuarantined {
-                registry: registry_name,
-                digest: *digest,
-                location: placement.location(),
-                damage,
-            };
+            let location = placement.location();
+            let event = Event::BlobQuarantined { registry: name, digest: *digest, location, damage };
             let mut commit = Commit::new(locks, event, ());
             commit.batch.put(&key, &row.encode());
             commit.batch.delete(&keys::suspect(registry, digest));
@@ -258,7 +274,7 @@ impl Inner {
             // The last commit takes away whatever lies behind, too.
             let end = (number < last).then_some(first + COMMIT_VALUES);
             self.txn.run(&Call::anonymous(), &mut Encoder::bare(), no_limit::<Failure>, |attempt| {
-                let registry_name = self.registry_name(attempt.view()?.as_ref(), registry)?;
+                let name = registry_name(attempt.view()?.as_ref(), registry)?;
                 let locks = attempt.lock::<Failure>(&[(&key, LockMode::Exclusive)])?;
                 let Some(mut row) =
                     BlobRow::decode_optional(value(&locks, 0))?.filter(|row| row.placement == placement)
@@ -266,7 +282,7 @@ impl Inner {
                     return Ok(Decision::Unchanged(()));
                 };
                 let old = old_rows(attempt.view()?.as_ref(), location, first, end)?;
-                let event = Event::BlobRebuilt { registry: registry_name, digest: *digest, location };
+                let event = Event::BlobRebuilt { registry: name, digest: *digest, location };
                 let mut commit = Commit::new(locks, event, ());
                 old.iter().for_each(|key| commit.batch.delete(key));
                 put_values(&mut commit.batch, location, first, chunk);
@@ -301,7 +317,8 @@ impl Inner {
         let locks = self.txn.store.lock_and_get(&[(&key, LockMode::Exclusive)])?;
         let Some(row) = BlobRow::decode_optional(value(&locks, 0))? else { return Ok(()) };
         let known = self.txn.store.view()?.get(&suspect_key)?;
-        let known = SuspectRow::decode_optional(known.as_deref())?;
+        // What is none says nothing, and is written anew.
+        let known = known.and_then(|known| SuspectRow::decode(&known).ok());
         if row.state != BlobState::Live || known.is_some_and(|known| known.generation == row.generation) {
             return Ok(());
         }
@@ -310,16 +327,6 @@ impl Inner {
         let mut batch = Batch::new();
         batch.put(&suspect_key, &suspect.encode());
         self.txn.committer.submit_relaxed(locks, batch)
-    }
-
-    /// The name of a registry, which never changes.
-    pub(crate) fn registry_name(&self, view: &dyn View, id: RegistryId) -> Result<RegistryName, StorageError> {
-        let found = collect(view, &keys::registry_names(), Direction::Forward, usize::MAX, |key, value| {
-            let name = keys::registry_name_of(key).and_then(|name| RegistryName::parse(name).ok());
-            Ok((name, value == id.0.to_be_bytes()))
-        })?;
-        let name = found.into_iter().find_map(|(name, is_it)| name.filter(|_| is_it));
-        name.ok_or_else(|| StorageError::corrupt(format!("registry {} has rows and no name", id.0)))
     }
 }
 

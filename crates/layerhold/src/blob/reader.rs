@@ -15,7 +15,7 @@ use crate::store::{Batch, Location, LockMode, StorageError};
 
 use super::errors::ReadFault;
 use super::fingerprint::GroupLen;
-use super::quarantine::Verdict;
+use super::quarantine::{Unjudged, Verdict};
 use super::source::{FileSource, Map, Unfit};
 
 /// How often a reader whose location was given up meanwhile looks for the new one.
@@ -197,7 +197,7 @@ impl Inner {
         Some(match (opened, GroupLen::new(row.group_len)) {
             (Ok(file), Ok(group_len)) => Ok(FileSource::new(file, location, row.size, group_len, row.root, pin)),
             (Err(StorageError::Corrupt { .. }), _) => Err(Unfit::Size),
-            (Err(error), _) => Err(error.into()),
+            (Err(error), _) => Err(Unfit::File(error)),
             (_, Err(error)) => Err(StorageError::corrupt(error.to_string()).into()),
         })
     }
@@ -212,14 +212,15 @@ impl Inner {
         unfit: Unfit,
     ) -> Result<Verdict, StorageError> {
         let failed = match unfit {
-            Unfit::Storage(error) => error,
+            Unfit::File(error) => error,
+            Unfit::Storage(error) => return Err(error),
             unfit => match (self.judge(registry, digest, row, &unfit), unfit) {
                 (Ok(verdict), _) => return Ok(verdict),
-                (Err(Failure::Storage(error)), _) if error.is_unreadable() => error,
+                (Err(Unjudged::File(error)), _) if error.is_unreadable() => error,
                 // The bytes are not what was stored, whatever keeps the row from saying so.
                 (Err(_), Unfit::Bytes { .. } | Unfit::Size) => return Ok(Verdict::Damaged(None)),
-                (Err(Failure::Storage(error)), _) => return Err(error),
-                (Err(error), _) => return Err(StorageError::Poisoned { cause: error.to_string() }),
+                (Err(Unjudged::File(error) | Unjudged::Failed(Failure::Storage(error))), _) => return Err(error),
+                (Err(Unjudged::Failed(error)), _) => return Err(StorageError::Poisoned { cause: error.to_string() }),
             },
         };
         self.mark_suspect(registry, digest, row.placement.location(), &failed);

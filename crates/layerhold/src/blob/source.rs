@@ -43,7 +43,9 @@ pub(crate) enum Unfit {
     Outboard,
     /// The file is not as long as it should be, or not there.
     Size,
-    /// The storage failed.
+    /// The file could not be read or looked at.
+    File(StorageError),
+    /// Rows could not be read.
     Storage(StorageError),
 }
 
@@ -122,7 +124,7 @@ impl FileSource {
     fn unfit(&self, operation: &'static str, error: io::Error) -> Unfit {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => Unfit::Size,
-            _ => Unfit::Storage(StorageError::io(operation, self.location.to_string(), error)),
+            _ => Unfit::File(StorageError::io(operation, self.location.to_string(), error)),
         }
     }
 

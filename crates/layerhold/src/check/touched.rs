@@ -4,7 +4,8 @@ use crate::digest::Digest;
 use crate::format::keys::{self, RegistryId, Scope};
 use crate::format::parsed::Key;
 use crate::format::values::{RepositoryRow, Row, UploadRow};
-use crate::name::{RegistryName, Tag};
+use crate::name::Tag;
+use crate::registry::registry_name;
 use crate::store::{Direction, KeyRange, StorageError, View};
 
 use super::finding::{Fault, TOUCHED_MAX, Touched, TouchedRepository};
@@ -121,18 +122,6 @@ fn repository(view: &dyn View, scope: Scope) -> Result<TouchedRepository, Storag
     let row = view.get(&keys::repository(scope))?.and_then(|bytes| RepositoryRow::decode(&bytes).ok());
     let registry = registry_name(view, scope.registry)?;
     Ok(TouchedRepository { registry, name: row.map(|row| row.name), scope, manifests: Vec::new(), tags: Vec::new() })
-}
-
-/// The name that leads to a registry. There are few of them, and findings are rare.
-fn registry_name(view: &dyn View, registry: RegistryId) -> Result<Option<RegistryName>, StorageError> {
-    let mut found = None;
-    view.scan(&keys::registry_names(), Direction::Forward, &mut |key, value| {
-        if value == registry.0.to_be_bytes() {
-            found = keys::registry_name_of(key).and_then(|name| RegistryName::parse(name).ok());
-        }
-        if found.is_some() { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
-    })?;
-    Ok(found)
 }
 
 fn add_manifest(view: &dyn View, repository: &mut TouchedRepository, digest: &Digest) -> Result<(), StorageError> {

@@ -11,7 +11,9 @@ use crate::error::Failure;
 use crate::format::codec::Encoder;
 use crate::format::keys::{self, Scope};
 use crate::format::values::{ManifestRow, ManifestState, Row};
+use crate::registry::registry_name;
 use crate::repository::live_row;
+use crate::scrub::ScrubFinding;
 use crate::store::LockMode;
 use crate::txn::{Commit, Decision, Stop, no_limit};
 
@@ -23,7 +25,7 @@ impl Inner {
         let (repository_key, key) = (keys::repository(scope), keys::manifest(scope, digest));
         let bytes_key = keys::manifest_bytes(scope, digest);
         self.txn.run(&Call::anonymous(), &mut Encoder::bare(), no_limit::<Failure>, |attempt| {
-            let registry = self.registry_name(attempt.view()?.as_ref(), scope.registry)?;
+            let registry = registry_name(attempt.view()?.as_ref(), scope.registry)?;
             let locks = attempt
                 .lock::<Failure>(&[(&key, LockMode::Exclusive), (&repository_key, attempt.repository_mode())])?;
             let (Some(row), Some(repository)) =
@@ -35,10 +37,15 @@ impl Inner {
             if row.state == ManifestState::Quarantined || Digest::of(digest.algorithm(), &bytes) == *digest {
                 return Ok(Decision::Unchanged(false));
             }
-            let event = Event::Repository {
-                registry,
-                repository: repository.name,
-                event: RepositoryEvent::ManifestQuarantined { digest: *digest },
+            let (repository, digest) = (repository.name, *digest);
+            let event = match registry {
+                Some(registry) => {
+                    Event::Repository { registry, repository, event: RepositoryEvent::ManifestQuarantined { digest } }
+                }
+                None => {
+                    let what = ScrubFinding::ManifestQuarantined { registry, repository, digest }.to_string();
+                    Event::DamageFound { what }
+                }
             };
             let mut commit = Commit::new(locks, event, true);
             let row = ManifestRow { state: ManifestState::Quarantined, ..row };

@@ -1,7 +1,7 @@
 //! The scrub of a blob: its chaining values against the root, then its bytes against the values, piece by piece.
 
 use crate::blob::Damage;
-use crate::blob::quarantine::{Changed, GROUPS_REBUILT_MAX, Verdict};
+use crate::blob::quarantine::{Changed, GROUPS_REBUILT_MAX, Unjudged, Verdict};
 use crate::blob::source::{FileSource, Unfit};
 use crate::digest::Digest;
 use crate::engine::{collect_some, value};
@@ -10,6 +10,8 @@ use crate::format::footer::Footer;
 use crate::format::keys::{self, RegistryId};
 use crate::format::scrub::BlobMark;
 use crate::format::values::{BlobRow, BlobState, Placement, Row, SuspectRow};
+use crate::name::RegistryName;
+use crate::registry::registry_name;
 use crate::store::{Batch, Direction, Location, LockMode, StorageError};
 
 use super::ScrubFinding;
@@ -78,12 +80,20 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// The blob of a row, unless it is gone or known to be damaged.
-    fn subject(&self, key: &[u8]) -> Result<Option<Subject>, Failure> {
+    /// The blob of a row, unless it is gone or known to be damaged, or the row is none.
+    fn subject(&mut self, key: &[u8]) -> Result<Option<Subject>, Failure> {
         let Some((registry, digest)) = keys::blob_of(key) else { return Ok(None) };
         let stored = self.inner.txn.store.view()?.get(key)?;
-        let row = BlobRow::decode_optional(stored.as_deref())?.filter(|row| row.state != BlobState::Quarantined);
-        Ok(row.map(|row| Subject { registry, digest, row }))
+        match BlobRow::decode_optional(stored.as_deref()) {
+            Ok(row) => {
+                let row = row.filter(|row| row.state != BlobState::Quarantined);
+                Ok(row.map(|row| Subject { registry, digest, row }))
+            }
+            Err(error) => {
+                self.found(ScrubFinding::Row { key: key.to_vec(), what: error.to_string() })?;
+                Ok(None)
+            }
+        }
     }
 
     /// Goes on behind a blob. A suspect was looked at out of turn, and the pass has still to come by.
@@ -101,8 +111,12 @@ impl Step<'_> {
         if bytes.len() as u64 == row.size && *blake3::hash(&bytes).as_bytes() == row.root {
             self.verified(subject, since_ms)?;
         } else {
-            // Where other bytes took their place meanwhile, those were verified when they came.
-            self.judge(subject, &Unfit::Bytes { offset: 0 })?;
+            match self.judge(subject, &Unfit::Bytes { offset: 0 }) {
+                // Where other bytes took their place meanwhile, those were verified when they came.
+                Ok(_) => {}
+                Err(Unjudged::Failed(failure)) => return Err(failure),
+                Err(Unjudged::File(error)) => return Err(error.into()),
+            }
         }
         self.count_blob();
         Ok(())
@@ -126,21 +140,24 @@ impl Step<'_> {
                 Ok(())
             }
             Ok(false) => Ok(()),
-            Err(Unfit::Storage(error)) if error.is_unreadable() => {
-                self.unreadable(&subject)?;
+            // What the process lacks is lacking for every other blob, too.
+            Err(Unfit::Storage(error) | Unfit::File(error @ StorageError::NoDescriptors { .. })) => Err(error.into()),
+            Err(Unfit::File(error)) => {
+                self.unreadable(&subject, &error)?;
                 self.leave_blob(mark.key, mark.suspect);
                 Ok(())
             }
-            Err(Unfit::Storage(error)) => Err(error.into()),
             Err(unfit) => {
                 match self.judge(&subject, &unfit) {
-                    Err(Failure::Storage(error)) if error.is_unreadable() => self.unreadable(&subject)?,
+                    Ok(true) => {}
                     Ok(false) => {
                         // What is there now was not looked at: the pass comes upon the row once more.
                         self.row.blob = None;
                         return Ok(());
                     }
-                    judged => drop(judged?),
+                    Err(Unjudged::File(error @ StorageError::NoDescriptors { .. })) => return Err(error.into()),
+                    Err(Unjudged::File(error)) => self.unreadable(&subject, &error)?,
+                    Err(Unjudged::Failed(error)) => return Err(error),
                 }
                 // Computed again, the values agree with all of the bytes; otherwise nothing is left to look at.
                 self.count_blob();
@@ -196,13 +213,11 @@ impl Step<'_> {
         let footer = source
             .file
             .read_footer()
-            .map_err(|error| StorageError::io("read footer", source.location.to_string(), error))?;
+            .map_err(|error| Unfit::File(StorageError::io("read footer", source.location.to_string(), error)))?;
         let expected = Footer { digest: subject.digest, size: row.size, group_len: row.group_len, root: row.root };
         if Footer::decode(&footer).ok() != Some(expected) {
-            let found = self
-                .registry(subject.registry)
-                .and_then(|registry| self.found(ScrubFinding::Footer { registry, digest: subject.digest }));
-            match found {
+            let registry = self.registry(subject.registry)?;
+            match self.found(ScrubFinding::Footer { registry, digest: subject.digest }) {
                 Err(Failure::Storage(error)) => return Err(error.into()),
                 Err(error) => return Err(StorageError::Poisoned { cause: error.to_string() }.into()),
                 Ok(()) => {}
@@ -211,13 +226,13 @@ impl Step<'_> {
         Ok(())
     }
 
-    fn registry(&self, id: RegistryId) -> Result<crate::name::RegistryName, Failure> {
-        Ok(self.inner.registry_name(self.inner.txn.store.view()?.as_ref(), id)?)
+    fn registry(&self, id: RegistryId) -> Result<Option<RegistryName>, StorageError> {
+        registry_name(self.inner.txn.store.view()?.as_ref(), id)
     }
 
     /// Lets the damage be judged as a reader would, and says what came of it; gives whether the bytes were judged, or
     /// others were there meanwhile.
-    fn judge(&mut self, subject: &Subject, unfit: &Unfit) -> Result<bool, Failure> {
+    fn judge(&mut self, subject: &Subject, unfit: &Unfit) -> Result<bool, Unjudged> {
         let Subject { registry, digest, row } = subject;
         let verdict = self.inner.judge(*registry, digest, row, unfit)?;
         let (name, digest) = (self.registry(*registry)?, *digest);
@@ -259,8 +274,9 @@ impl Step<'_> {
         Ok(inner.txn.committer.submit_relaxed(locks, batch)?)
     }
 
-    /// Counts a look in vain. After some of them the bytes count as lost, so that pushing them again heals the blob.
-    fn unreadable(&mut self, subject: &Subject) -> Result<(), Failure> {
+    /// Notes a look in vain. After some of them that the medium is to blame for the bytes count as lost, so that pushing them
+    /// again heals the blob.
+    fn unreadable(&mut self, subject: &Subject, error: &StorageError) -> Result<(), Failure> {
         let inner = self.inner;
         let Subject { registry, digest, row } = subject;
         let (key, suspect_key) = (keys::blob(*registry, digest), keys::suspect(*registry, digest));
@@ -273,15 +289,15 @@ impl Step<'_> {
                 return Ok(());
             }
             let known = inner.txn.store.view()?.get(&suspect_key)?;
-            let known =
-                SuspectRow::decode_optional(known.as_deref())?.filter(|known| known.generation == row.generation);
+            let known = known.and_then(|known| SuspectRow::decode(&known).ok());
+            let known = known.filter(|known| known.generation == row.generation);
             let mut suspect =
                 known.unwrap_or(SuspectRow { generation: row.generation, since_ms: now_ms, looked_ms: 0, failures: 0 });
             // The pass may come by a suspect that was looked at a moment ago; that is no look of its own.
             if !is_due(&suspect, now_ms) {
                 return Ok(());
             }
-            suspect.failures = suspect.failures.saturating_add(1);
+            suspect.failures = suspect.failures.saturating_add(u32::from(error.is_unreadable()));
             suspect.looked_ms = now_ms.max(1);
             let mut batch = Batch::new();
             batch.put(&suspect_key, &suspect.encode());

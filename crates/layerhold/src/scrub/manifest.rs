@@ -7,6 +7,7 @@ use crate::error::Failure;
 use crate::format::keys::{self, Scope};
 use crate::format::values::{ManifestRow, ManifestState, ReferencesRow, RepositoryRow, Row};
 use crate::manifest::document::{DocumentLimits, ManifestDocument};
+use crate::registry::registry_name;
 use crate::store::View;
 
 use super::ScrubFinding;
@@ -25,18 +26,16 @@ impl Step<'_> {
             &keys::repository(scope),
         ])?;
         let [row, bytes, references, repository] = <[_; 4]>::try_from(rows).unwrap_or_default();
-        let (Some(row), Some(repository)) =
-            (ManifestRow::decode_optional(row.as_deref())?, RepositoryRow::decode_optional(repository.as_deref())?)
-        else {
-            return Ok(());
-        };
+        // Rows that are none are findings of their own; nobody is served by way of them.
+        let decoded = (row.map(|row| ManifestRow::decode(&row)), repository.map(|row| RepositoryRow::decode(&row)));
+        let (Some(Ok(row)), Some(Ok(repository))) = decoded else { return Ok(()) };
         if row.state == ManifestState::Quarantined || repository.dead_since_ms.is_some() {
             return Ok(());
         }
         let bytes = bytes.unwrap_or_default();
         self.spend((bytes.len() + references.as_ref().map_or(0, Vec::len)) as u64);
         self.count_manifest();
-        let registry = inner.registry_name(view.as_ref(), scope.registry)?;
+        let registry = registry_name(view.as_ref(), scope.registry)?;
         if Digest::of(digest.algorithm(), &bytes) != digest {
             drop(view);
             if inner.quarantine_manifest(scope, &digest)? {

@@ -8,8 +8,9 @@
 //! What holds:
 //! - No lock is held while bytes are read, so pushes and pulls never wait for a scrub. What a scrub writes is decided under
 //!   the lock of the row that it concerns, against the location that it read.
-//! - An error of the storage ends the step, and the next one begins at the same place: an iterator that fails is never
-//!   taken for the end of the rows.
+//! - Rows that cannot be read end the step, and the next one begins at the same place: an iterator that fails is never
+//!   taken for the end of the rows. Rows that are none, and files that cannot be read, are found and passed by: no damage
+//!   keeps the pass from what lies behind it.
 //! - The position moves only behind what was looked at, and its row is written after it, so a crash makes it older at the
 //!   worst, and with it the clock that says how old the oldest verification is.
 
@@ -80,8 +81,8 @@ pub struct Scrubbed {
 pub enum ScrubFinding {
     /// The bytes of a blob are damaged, and it is quarantined now. Pushing it again heals it.
     BlobQuarantined {
-        /// The registry that holds it.
-        registry: RegistryName,
+        /// The registry that holds it; `None` where the row with its name is lost.
+        registry: Option<RegistryName>,
         /// The blob.
         digest: Digest,
         /// What is wrong with its bytes.
@@ -89,30 +90,31 @@ pub enum ScrubFinding {
     },
     /// The chaining values or the root of a blob were damaged; its bytes are right, and they were computed again.
     BlobRebuilt {
-        /// The registry that holds it.
-        registry: RegistryName,
+        /// The registry that holds it; `None` where the row with its name is lost.
+        registry: Option<RegistryName>,
         /// The blob.
         digest: Digest,
     },
     /// The bytes of a blob are right and the footer behind them is not. It is served all the same; only rebuilding metadata
     /// from files would miss it. Pushing it again heals it.
     Footer {
-        /// The registry that holds it.
-        registry: RegistryName,
+        /// The registry that holds it; `None` where the row with its name is lost.
+        registry: Option<RegistryName>,
         /// The blob.
         digest: Digest,
     },
-    /// The medium could not give the bytes of a blob. It is looked at again before that is believed.
+    /// The bytes of a blob could not be had. It is looked at again before that is believed; where the medium is not what
+    /// keeps them, it never is.
     Unreadable {
-        /// The registry that holds it.
-        registry: RegistryName,
+        /// The registry that holds it; `None` where the row with its name is lost.
+        registry: Option<RegistryName>,
         /// The blob.
         digest: Digest,
     },
     /// The bytes of a manifest are damaged, and it is quarantined now. Putting it again heals it.
     ManifestQuarantined {
-        /// The registry of its repository.
-        registry: RegistryName,
+        /// The registry of its repository; `None` where the row with its name is lost.
+        registry: Option<RegistryName>,
         /// Its repository.
         repository: RepositoryName,
         /// The manifest.
@@ -120,8 +122,8 @@ pub enum ScrubFinding {
     },
     /// The bytes of a manifest are right and the rows beside them do not say what they say.
     ManifestRows {
-        /// The registry of its repository.
-        registry: RegistryName,
+        /// The registry of its repository; `None` where the row with its name is lost.
+        registry: Option<RegistryName>,
         /// Its repository.
         repository: RepositoryName,
         /// The manifest.
@@ -138,29 +140,41 @@ pub enum ScrubFinding {
     },
 }
 
+/// The name of a registry in words; no registry can have the one for a lost name.
+fn named(registry: &Option<RegistryName>) -> &str {
+    registry.as_ref().map_or("(lost)", RegistryName::as_str)
+}
+
 impl fmt::Display for ScrubFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BlobQuarantined { registry, digest, damage } => {
+                let registry = named(registry);
                 write!(f, "blob is damaged and quarantined registry={registry} digest={digest} damage={damage}")
             }
             Self::BlobRebuilt { registry, digest } => {
-                write!(f, "chaining values were computed again registry={registry} digest={digest}")
+                write!(f, "chaining values were computed again registry={} digest={digest}", named(registry))
             }
             Self::Footer { registry, digest } => {
-                write!(f, "footer is damaged registry={registry} digest={digest}")
+                write!(f, "footer is damaged registry={} digest={digest}", named(registry))
             }
             Self::Unreadable { registry, digest } => {
-                write!(f, "blob cannot be read registry={registry} digest={digest}")
+                write!(f, "blob cannot be read registry={} digest={digest}", named(registry))
             }
-            Self::ManifestQuarantined { registry, repository, digest } => write!(
-                f,
-                "manifest is damaged and quarantined registry={registry} repository={repository} digest={digest}"
-            ),
-            Self::ManifestRows { registry, repository, digest, what } => write!(
-                f,
-                "rows differ from the manifest registry={registry} repository={repository} digest={digest} row={what}"
-            ),
+            Self::ManifestQuarantined { registry, repository, digest } => {
+                let registry = named(registry);
+                write!(
+                    f,
+                    "manifest is damaged and quarantined registry={registry} repository={repository} digest={digest}"
+                )
+            }
+            Self::ManifestRows { registry, repository, digest, what } => {
+                let registry = named(registry);
+                write!(
+                    f,
+                    "rows differ from the manifest registry={registry} repository={repository} digest={digest} row={what}"
+                )
+            }
             Self::Row { key, what } => write!(f, "{what} key={}", crate::hex::encode(key)),
         }
     }
@@ -225,7 +239,7 @@ impl Engine {
     /// a crash a part of the pass is done again.
     ///
     /// # Errors
-    /// Those of the storage. The next step tries the same place again.
+    /// Those of the rows' storage. The next step tries the same place again.
     pub fn scrub_step(&self, budget: ScrubBudget) -> Result<Scrubbed, Failure> {
         let inner = &self.inner;
         inner.check_writable()?;
@@ -254,7 +268,8 @@ impl Engine {
             collect(view.as_ref(), &keys::suspects(), Direction::Forward, SUSPECTS_ASKED, |key, _| Ok(key.to_vec()))?;
         for key in &suspects {
             let Some((registry, digest)) = keys::blob_of(key) else { continue };
-            let blob = BlobRow::decode_optional(view.get(&keys::blob(registry, &digest))?.as_deref())?;
+            // A row that is none leads to no bytes.
+            let blob = view.get(&keys::blob(registry, &digest))?.and_then(|row| BlobRow::decode(&row).ok());
             // A pass may have gone by it without being able to read it.
             verified_since_ms = blob.map_or(verified_since_ms, |blob| blob.verified_ms.min(verified_since_ms));
         }
@@ -278,7 +293,8 @@ impl Engine {
 impl Inner {
     fn scrub_row(&self) -> Result<ScrubRow, StorageError> {
         let stored = self.txn.store.view()?.get(&keys::meta::scrub())?;
-        Ok(ScrubRow::decode_optional(stored.as_deref())?.unwrap_or_default())
+        // Where the row is none, nothing is known of earlier passes. The next one finds it so.
+        Ok(stored.and_then(|row| ScrubRow::decode(&row).ok()).unwrap_or_default())
     }
 
     fn save_scrub(&self, row: &ScrubRow) -> Result<(), StorageError> {

@@ -14,6 +14,7 @@ mod concurrency;
 mod crash;
 mod files;
 mod manifest;
+mod odd;
 mod rows;
 mod scrub;
 mod shaky;

@@ -19,6 +19,7 @@ use layerhold_testkit::engine::{ManualClock, SeededEntropy};
 use layerhold_testkit::fs::{FailingFileSystem, SimFileSystem};
 use layerhold_testkit::operation::pool::noise;
 
+use super::odd::Odd;
 use super::shaky::Shaky;
 
 /// The one registry of a store has this id.
@@ -29,6 +30,7 @@ pub(crate) const GROUP: usize = 4_096;
 
 pub(crate) struct Rig {
     pub(crate) fs: SimFileSystem,
+    pub(crate) odd: Odd,
     pub(crate) failing: FailingFileSystem,
     pub(crate) table: MemTable,
     pub(crate) metadata: Arc<Shaky>,
@@ -73,7 +75,8 @@ impl Rig {
     }
 
     pub(crate) fn on(fs: SimFileSystem, options: Options) -> Self {
-        let failing = FailingFileSystem::new(Arc::new(fs.clone()));
+        let odd = Odd::new(fs.clone());
+        let failing = FailingFileSystem::new(Arc::new(odd.clone()));
         let shared: Arc<dyn FileSystem> = Arc::new(failing.clone());
         let table = MemTable::new();
         let journaled = Journaled::create(Arc::clone(&shared), table.clone(), [1; 16], journaled()).unwrap();
@@ -83,7 +86,7 @@ impl Rig {
         let (clock, entropy) = (ManualClock::default(), Arc::new(SeededEntropy::new(1)));
         let components = components(&clock, &entropy);
         let engine = Engine::create_with(stores, options.clone(), components).unwrap();
-        let rig = Self { fs, failing, table, metadata, engine, clock, entropy, options };
+        let rig = Self { fs, odd, failing, table, metadata, engine, clock, entropy, options };
         let registry = RegistryName::parse("test").unwrap();
         rig.engine.create_registry(&registry, &call()).unwrap();
         for repository in ["app", "other"] {
@@ -114,14 +117,15 @@ impl Rig {
         entropy: Arc<SeededEntropy>,
         options: Options,
     ) -> Self {
-        let failing = FailingFileSystem::new(Arc::new(fs.clone()));
+        let odd = Odd::new(fs.clone());
+        let failing = FailingFileSystem::new(Arc::new(odd.clone()));
         let shared: Arc<dyn FileSystem> = Arc::new(failing.clone());
         let journaled = Journaled::open(Arc::clone(&shared), table.clone(), [1; 16], journaled()).unwrap();
         let metadata = Arc::new(Shaky::new(journaled));
         let blobs = Arc::new(LocalBlobStore::open(shared).unwrap());
         let stores = Stores { metadata: Arc::clone(&metadata) as _, blobs };
         let engine = Engine::open_with(stores, options.clone(), components(&clock, &entropy)).unwrap();
-        Self { fs, failing, table, metadata, engine, clock, entropy, options }
+        Self { fs, odd, failing, table, metadata, engine, clock, entropy, options }
     }
 
     pub(crate) fn repository(&self, text: &str) -> Repository {
