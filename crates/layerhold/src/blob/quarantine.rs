@@ -94,12 +94,29 @@ impl Inner {
         row: &BlobRow,
         unfit: &Unfit,
     ) -> Result<Verdict, Unjudged> {
+        if let (Unfit::Bytes { offset }, Placement::File(location)) = (unfit, row.placement)
+            && self.reads_right(&keys::blob(registry, digest), row, location, *offset)?
+        {
+            return Ok(Verdict::LookAgain(Changed::Elsewhere));
+        }
         match (unfit, row.placement) {
             (Unfit::Size, Placement::File(location)) => self.judge_size(registry, digest, row, location),
             (Unfit::Bytes { offset }, Placement::File(location)) if self.outboard_is_right(row, location)? => {
                 Ok(self.quarantine(registry, digest, row.placement, Damage::Bytes { offset: *offset })?)
             }
             _ => self.judge_whole(registry, digest, row),
+        }
+    }
+
+    /// Whether the group at `offset` is right when it is read once more, from the medium: memory errs, too, and whatever lies
+    /// between. Also where the row leads elsewhere by now.
+    fn reads_right(&self, key: &[u8], row: &BlobRow, location: Location, offset: u64) -> Result<bool, Unjudged> {
+        let Some(opened) = self.open_file(key, row, location) else { return Ok(true) };
+        match opened.and_then(|source| source.verify_anew(self.txn.store.as_ref(), offset)) {
+            Ok(()) => Ok(true),
+            Err(Unfit::Bytes { .. } | Unfit::Outboard | Unfit::Size) => Ok(false),
+            Err(Unfit::File(error)) => Err(Unjudged::File(error)),
+            Err(Unfit::Storage(error)) => Err(error.into()),
         }
     }
 
@@ -165,7 +182,11 @@ impl Inner {
             Placement::Inline(location) => {
                 inline_whole(digest, row, self.txn.store.view()?.get(&keys::inline_bytes(location))?)
             }
-            Placement::File(location) => self.file_whole(digest, row, location)?,
+            Placement::File(location) => match self.file_whole(digest, row, location)? {
+                // Wrong bytes count only where the medium gives them twice.
+                Whole::Damaged(Damage::Digest) => self.file_whole(digest, row, location)?,
+                whole => whole,
+            },
         };
         Ok(match whole {
             Whole::Damaged(damage) => self.quarantine(registry, digest, row.placement, damage)?,
@@ -186,6 +207,8 @@ impl Inner {
             }
             opened => opened.map_err(Unjudged::File)?,
         };
+        // What the cache holds says nothing of the medium.
+        file.forget(0, row.size);
         let mut fingerprint = FingerprintHasher::new(group_len);
         let mut hasher = DigestHasher::new(digest.algorithm());
         let mut values = Vec::new();

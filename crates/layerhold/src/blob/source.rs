@@ -158,6 +158,17 @@ impl FileSource {
         Ok(())
     }
 
+    /// Reads the group at `offset` from the medium, whatever a cache holds, and checks it.
+    pub(crate) fn verify_anew(&self, store: &dyn MetadataStore, offset: u64) -> Result<(), Unfit> {
+        let group = self.group_len.group_of(offset);
+        let start = group * self.group_len.as_u64();
+        let len = self.group_len.as_u64().min(self.size.saturating_sub(start));
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
+        self.file.forget(start, len);
+        self.read_unchecked(start, &mut bytes)?;
+        self.verify(store, group, &bytes)
+    }
+
     /// The run with a group's chaining value, fetched unless it was used lately.
     fn run_of(&self, store: &dyn MetadataStore, group: u64) -> Result<Arc<Run>, Unfit> {
         let recent = |runs: &mut VecDeque<Arc<Run>>| {

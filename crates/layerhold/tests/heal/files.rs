@@ -6,6 +6,7 @@ use layerhold::{BlobReader, ErrorKind, Expected, MediaType, PutManifest};
 use layerhold_testkit::fs::{Call, Failure, Fault, Repeat, damage};
 use layerhold_testkit::operation::pool::noise;
 
+use super::odd::Oddity;
 use super::support::{GROUP, Rig, call, name, read};
 
 /// What a medium does to one file, and what should be found.
@@ -246,6 +247,37 @@ fn a_read_that_fails_once_says_nothing_of_the_bytes() {
         rig.push(&bytes);
         assert_eq!(rig.row(&keys::suspect(super::support::REGISTRY, &digest)), None, "the new bytes are no suspect");
     }
+}
+
+/// A bit that turned over between the medium and the reader.
+#[test]
+fn one_wrong_read_of_right_bytes_is_read_again_and_harms_nobody() {
+    let wrong_once = |rig: &Rig, digest: &layerhold::Digest, at: u64| {
+        rig.odd.tell(Some((rig.file(digest), Oddity::FlippedOnce(at))));
+    };
+    let assert_sound = |rig: &Rig, digest: &layerhold::Digest, incidents: &[&str]| {
+        assert!(!rig.odd.is_told(), "the read was wrong");
+        assert_eq!(rig.incidents(), incidents);
+        assert!(rig.is_present(digest));
+    };
+    let rig = Rig::new();
+    let (several, bytes) = rig.pushed(1);
+    let short = noise(5, 2_000);
+    let only = rig.push(&short);
+    for (digest, bytes, at) in [(several, &bytes, 2 * GROUP as u64 + 9), (only, &short, 7)] {
+        wrong_once(&rig, &digest, at);
+        assert_eq!(read(&rig.app(), &digest), *bytes);
+        assert_sound(&rig, &digest, &[]);
+
+        wrong_once(&rig, &digest, at);
+        while !rig.engine.scrub_step(layerhold::ScrubBudget::bytes(1_000_000)).unwrap().pass_completed {}
+        assert_sound(&rig, &digest, &[]);
+    }
+    // The whole blob has to prove right, and one reading of it is wrong.
+    rig.set_row(&layerhold::format::keys::groups(rig.location(&several), 0), None);
+    wrong_once(&rig, &several, 3 * GROUP as u64);
+    assert_eq!(read(&rig.app(), &several), bytes);
+    assert_sound(&rig, &several, &["blob rebuilt"]);
 }
 
 #[test]
