@@ -40,13 +40,24 @@ const COMMIT_VALUES: usize = 256 << 10;
 pub(crate) const GROUPS_REBUILT_MAX: u64 = 2 << 20;
 
 /// What became of a location that was under suspicion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Verdict {
     /// Its bytes are damaged, and the row says so, or there is no row any more; with what was found, if this call wrote it
     /// down.
     Damaged(Option<Damage>),
     /// The row now leads to bytes that may be right: others, or the same with new chaining values.
     LookAgain(Changed),
+    /// Its bytes have the digest, and what they are compared with is this, which could not be written down.
+    Unwritten(Proved, Failure),
+}
+
+/// What the bytes of a location are compared with, computed from bytes that have the digest.
+#[derive(Debug)]
+pub(crate) struct Proved {
+    pub(crate) location: Location,
+    pub(crate) root: Root,
+    /// The values of all groups; that of an only one is the root.
+    pub(crate) values: Vec<ChainingValue>,
 }
 
 /// Why it is worth looking again.
@@ -190,7 +201,13 @@ impl Inner {
         };
         Ok(match whole {
             Whole::Damaged(damage) => self.quarantine(registry, digest, row.placement, damage)?,
-            Whole::Right { root, values } => self.rebuild(registry, digest, row.placement, root, &values)?,
+            Whole::Right { root, values } => match self.rebuild(registry, digest, row.placement, root, &values) {
+                Ok(verdict) => verdict,
+                Err(failure) => {
+                    let values = if values.is_empty() { vec![root] } else { values };
+                    Verdict::Unwritten(Proved { location: row.placement.location(), root, values }, failure)
+                }
+            },
         })
     }
 

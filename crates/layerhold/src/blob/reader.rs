@@ -15,7 +15,7 @@ use crate::store::{Batch, Location, LockMode, StorageError};
 
 use super::errors::ReadFault;
 use super::fingerprint::GroupLen;
-use super::quarantine::{Unjudged, Verdict};
+use super::quarantine::{Proved, Unjudged, Verdict};
 use super::source::{FileSource, Map, Unfit};
 
 /// How often a reader whose location was given up meanwhile looks for the new one.
@@ -115,6 +115,8 @@ enum Looked {
     Corrupt,
     /// The location was given up between the look at the row and the pin.
     Moved,
+    /// The bytes are right, and this is what to compare them with.
+    Proved(Proved),
 }
 
 impl Engine {
@@ -132,7 +134,7 @@ impl Engine {
                 Opened::Reader(BlobReader { shared: Arc::new(shared) })
             }
             Looked::Absent => Opened::Absent,
-            Looked::Corrupt | Looked::Moved => Opened::Corrupt,
+            Looked::Corrupt | Looked::Moved | Looked::Proved(_) => Opened::Corrupt,
         })
     }
 }
@@ -140,16 +142,18 @@ impl Engine {
 impl Inner {
     /// Looks until it finds bytes that may be right, or finds that there are none.
     fn find_place(&self, registry: RegistryId, digest: &Digest) -> Result<Looked, Failure> {
+        let mut proved = None;
         for _ in 0..LOOKS_MAX {
-            match self.look(registry, digest)? {
+            match self.look(registry, digest, proved.as_ref())? {
                 Looked::Moved => {}
+                Looked::Proved(now) => proved = Some(now),
                 looked => return Ok(looked),
             }
         }
         Err(StorageError::Unavailable { what: "a blob that is replaced again and again", waited_ms: 0 }.into())
     }
 
-    fn look(&self, registry: RegistryId, digest: &Digest) -> Result<Looked, Failure> {
+    fn look(&self, registry: RegistryId, digest: &Digest, proved: Option<&Proved>) -> Result<Looked, Failure> {
         let opened_ms = self.txn.committer.now_ms();
         let view = self.txn.store.view()?;
         let key = keys::blob(registry, digest);
@@ -161,7 +165,8 @@ impl Inner {
             Placement::Inline(location) => {
                 // Row and bytes come from one view, so the bytes are there unless they are lost.
                 let bytes = view.get(&keys::inline_bytes(location))?.unwrap_or_default();
-                let intact = bytes.len() as u64 == row.size && *blake3::hash(&bytes).as_bytes() == row.root;
+                let root = proved.filter(|proved| proved.location == location).map_or(row.root, |proved| proved.root);
+                let intact = bytes.len() as u64 == row.size && *blake3::hash(&bytes).as_bytes() == root;
                 if intact { Ok(Bytes::Inline(bytes)) } else { Err(Unfit::Bytes { offset: 0 }) }
             }
             Placement::File(location) => match self.open_file(&key, &row, location) {
@@ -179,6 +184,7 @@ impl Inner {
             Err(unfit) => Ok(match self.handle(registry, digest, &row, unfit)? {
                 Verdict::Damaged(_) => Looked::Corrupt,
                 Verdict::LookAgain(_) => Looked::Moved,
+                Verdict::Unwritten(proved, _) => Looked::Proved(proved),
             }),
         }
     }
@@ -375,6 +381,10 @@ impl BlobReader {
             match inner.handle(shared.registry, &shared.digest, &place.row, unfit)? {
                 Verdict::Damaged(_) => return Err(self.damaged(offset)),
                 Verdict::LookAgain(_) => self.look_again(offset)?,
+                Verdict::Unwritten(proved, _) => match &place.bytes {
+                    Bytes::File(file) => file.compare_with(proved),
+                    Bytes::Inline(_) => self.look_again(offset)?,
+                },
             }
         }
         Err(self.damaged(offset))

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -13,6 +13,7 @@ use crate::store::{Direction, KeyRange, Location, MetadataStore, StorageError, S
 
 use super::fingerprint::{ChainingValue, GroupLen, verify_group};
 use super::open::Pinned;
+use super::quarantine::Proved;
 
 /// Runs of chaining values that an open blob keeps, so that readers of several places need not fetch theirs again and
 /// again. One of the default lengths is 32 KiB and covers 64 MiB.
@@ -28,6 +29,8 @@ pub(crate) struct FileSource {
     pub(crate) root: [u8; 32],
     /// The runs of chaining values that were used last, the last one first.
     runs: Mutex<VecDeque<Arc<Run>>>,
+    /// What all groups are compared with instead, where no row says it and none could be written.
+    proved: OnceLock<Vec<ChainingValue>>,
     _pin: Pinned,
 }
 
@@ -74,7 +77,15 @@ impl FileSource {
         root: [u8; 32],
         pin: Pinned,
     ) -> Self {
-        Self { file, location, size, group_len, root, runs: Mutex::default(), _pin: pin }
+        Self { file, location, size, group_len, root, runs: Mutex::default(), proved: OnceLock::new(), _pin: pin }
+    }
+
+    /// From now on compares with the values that all of the bytes were proved to have, and with no row.
+    pub(crate) fn compare_with(&self, proved: Proved) {
+        if proved.location == self.location {
+            // Whoever was first proved the same.
+            drop(self.proved.set(proved.values));
+        }
     }
 
     /// Fills `buf`, which lies inside the blob, with bytes that were checked. The groups that it touches are read whole;
@@ -141,9 +152,12 @@ impl FileSource {
     /// Whether `bytes`, whole groups from `first_group` on, are what was stored.
     pub(crate) fn verify(&self, store: &dyn MetadataStore, first_group: u64, bytes: &[u8]) -> Result<(), Unfit> {
         let only = self.group_len.group_count(self.size) == 1;
+        let proved = self.proved.get();
         let mut run = Arc::<Run>::default();
         for (group, bytes) in (first_group..).zip(bytes.chunks(self.group_len.as_usize())) {
-            let expected = if only {
+            let expected = if let Some(proved) = proved {
+                proved.get(usize::try_from(group).unwrap_or(usize::MAX)).copied().ok_or(Unfit::Outboard)?
+            } else if only {
                 self.root
             } else {
                 if run.value(group).is_none() {

@@ -247,6 +247,7 @@ impl Step<'_> {
             }
             Verdict::Damaged(None) => {}
             Verdict::LookAgain(Changed::Elsewhere) => return Ok(false),
+            Verdict::Unwritten(_, failure) => return Err(failure.into()),
         }
         Ok(true)
     }

@@ -19,5 +19,6 @@ mod rows;
 mod scrub;
 mod shaky;
 mod support;
+mod unwritten;
 mod upload;
 mod window;
