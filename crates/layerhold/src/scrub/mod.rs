@@ -26,7 +26,7 @@ use crate::format::keys;
 use crate::format::scrub::ScrubRow;
 use crate::format::values::{BlobRow, Row, SuspectRow};
 use crate::name::{RegistryName, RepositoryName};
-use crate::store::{Batch, Direction, LockMode, StorageError};
+use crate::store::{Batch, Direction, LockMode, StorageError, View};
 
 mod blob;
 mod manifest;
@@ -34,8 +34,8 @@ mod pass;
 
 use pass::Step;
 
-/// Suspects that the clock asks for their last verification.
-const SUSPECTS_ASKED: usize = 1_000;
+/// Suspects whose rows are read at a time.
+const SUSPECTS_AT_ONCE: usize = 1_000;
 
 /// How much one step of a scrub may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,21 +258,14 @@ impl Engine {
         Ok(done)
     }
 
-    /// How far the scrub came, and how old the oldest verification is. Reads a few rows.
+    /// How far the scrub came, and how old the oldest verification is. Reads a few rows, and two for each suspect.
     pub fn scrub_progress(&self) -> Result<ScrubProgress, Failure> {
         let inner = &self.inner;
         let row = inner.scrub_row()?;
         let view = inner.txn.store.view()?;
-        let mut verified_since_ms = row.verified_since_ms();
-        let suspects =
-            collect(view.as_ref(), &keys::suspects(), Direction::Forward, SUSPECTS_ASKED, |key, _| Ok(key.to_vec()))?;
-        for key in &suspects {
-            let Some((registry, digest)) = keys::blob_of(key) else { continue };
-            // A row that is none leads to no bytes.
-            let blob = view.get(&keys::blob(registry, &digest))?.and_then(|row| BlobRow::decode(&row).ok());
-            // A pass may have gone by it without being able to read it.
-            verified_since_ms = blob.map_or(verified_since_ms, |blob| blob.verified_ms.min(verified_since_ms));
-        }
+        // A pass may have gone by a suspect without being able to read it.
+        let (suspects, oldest_ms) = suspects(view.as_ref())?;
+        let verified_since_ms = oldest_ms.map_or(row.verified_since_ms(), |ms| ms.min(row.verified_since_ms()));
         let [bytes, rows, blobs, manifests, findings] = row.counts;
         Ok(ScrubProgress {
             pass: row.pass,
@@ -283,10 +276,29 @@ impl Engine {
             blobs,
             manifests,
             findings,
-            suspects: suspects.len() as u64,
+            suspects,
             verified_since_ms,
             age_ms: self.now_ms().saturating_sub(verified_since_ms),
         })
+    }
+}
+
+/// How many suspects there are, and when the first of their blobs was verified last.
+fn suspects(view: &dyn View) -> Result<(u64, Option<u64>), StorageError> {
+    let mut range = keys::suspects();
+    let (mut count, mut oldest_ms) = (0, None);
+    loop {
+        let keys = collect(view, &range, Direction::Forward, SUSPECTS_AT_ONCE, |key, _| Ok(key.to_vec()))?;
+        let Some(last) = keys.last() else { return Ok((count, oldest_ms)) };
+        range = keys::after(range, last);
+        count += keys.len() as u64;
+        let blobs: Vec<_> = keys.iter().filter_map(|key| keys::blob_of(key)).collect();
+        let blobs: Vec<_> = blobs.iter().map(|(registry, digest)| keys::blob(*registry, digest)).collect();
+        let rows = view.get_many(&blobs.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+        // A row that is none leads to no bytes.
+        let verified =
+            rows.into_iter().flatten().filter_map(|row| BlobRow::decode(&row).ok()).map(|row| row.verified_ms);
+        oldest_ms = oldest_ms.into_iter().chain(verified).min();
     }
 }
 

@@ -555,6 +555,30 @@ fn the_coverage_clock_is_the_age_of_the_oldest_verification_or_more() {
 }
 
 #[test]
+fn the_coverage_clock_asks_every_suspect() {
+    let rig = Rig::new();
+    rig.clock.advance(1_000);
+    pass(&rig);
+    pass(&rig);
+    let (digest, _) = rig.pushed(1);
+    let mut blob = rig.blob_row(&digest);
+    let verified_ms = rig.engine.scrub_progress().unwrap().verified_since_ms;
+    assert!(verified_ms >= 1_000);
+    let suspect = SuspectRow { generation: 1, since_ms: 1, looked_ms: 0, failures: 0 }.encode();
+    for number in 0..=1_000_u16 {
+        let mut raw = [0; 32];
+        raw[..2].copy_from_slice(&number.to_be_bytes());
+        let digest = Digest::from_bytes(Algorithm::Sha256, &raw).unwrap();
+        // The last one of all was verified before the others.
+        blob.verified_ms = verified_ms - u64::from(number == 1_000);
+        rig.set_row(&keys::blob(REGISTRY, &digest), Some(&blob.encode()));
+        rig.set_row(&keys::suspect(REGISTRY, &digest), Some(&suspect));
+    }
+    let progress = rig.engine.scrub_progress().unwrap();
+    assert_eq!((progress.suspects, progress.verified_since_ms), (1_001, verified_ms - 1));
+}
+
+#[test]
 fn maintenance_scrubs_at_its_rate_and_rests_between_passes() {
     let options = options().with_scrub_bytes_per_s(20_000).with_scrub_interval_ms(3_600_000);
     let rig = Rig::with(options);
