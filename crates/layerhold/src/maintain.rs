@@ -46,14 +46,15 @@ impl Engine {
         let inner = &self.inner;
         inner.check_writable()?;
         inner.access.room.keep_ballast();
-        inner.txn.store.maintain()?;
         let mut done = Maintained::default();
-        // One kind of work that fails must not keep the others from being done.
+        // One kind of work that fails must not keep the others from being done. What makes room comes first: the store's own
+        // files may need some, and on a full medium this is where it comes from.
         let steps = [
             inner.expire_uploads(&mut done),
             inner.remove_files(&mut done),
             inner.sweep_parts(&mut done),
             inner.trim_logs(&mut done).map_err(Failure::from),
+            inner.txn.store.maintain().map_err(Failure::from),
             inner.scrub_at_pace(self).map(|scrubbed| done.scrubbed = scrubbed),
         ];
         steps.into_iter().collect::<Result<(), Failure>>()?;

@@ -16,12 +16,14 @@ use layerhold::{
     Algorithm, Call, CompleteUpload, Components, DeleteMode, Engine, ErrorKind, Expected, Options, RegistryName,
     Repository, RepositoryName, Tag,
 };
+use layerhold_testkit::engine::ManualClock;
 use layerhold_testkit::file_table::FileTableHome;
-use layerhold_testkit::fs::SimFileSystem;
+use layerhold_testkit::fs::{SimFileSystem, damage};
 use layerhold_testkit::witness::{Witness, small_options};
 
 const FREE: u64 = 256 << 10;
 const BALLAST: u64 = 128 << 10;
+const SEGMENT: u64 = 64 << 10;
 
 fn options() -> Options {
     small_options().with_free_bytes_min(FREE).with_ballast_bytes(BALLAST)
@@ -127,6 +129,42 @@ fn a_full_medium_is_told_at_open_and_the_ballast_opens_it() {
     let error = Engine::create_in(&place(&fs), options(), components()).unwrap_err();
     assert!(matches!(error, StorageError::NoSpace { .. }), "{error:?}");
     assert!(fs.list(Path::new("")).unwrap().is_empty());
+}
+
+/// How many files of blobs there are, staged ones included.
+fn blob_files(fs: &SimFileSystem) -> usize {
+    damage::files(fs).unwrap().iter().filter(|path| path.starts_with("blobs")).count()
+}
+
+#[test]
+fn maintenance_gives_room_back_where_there_is_none_for_its_own_files() {
+    let fs = SimFileSystem::new(1);
+    let clock = ManualClock::default();
+    let options = small_options().with_free_bytes_min(0).with_ballast_bytes(0).with_journal_segment_bytes(SEGMENT);
+    let idle_ms = options.upload_idle_ms;
+    let components = Components { clock: Arc::new(clock.clone()), ..components() };
+    let engine = Engine::create_in(&place(&fs), options, components).unwrap();
+    Witness::begin(&engine).unwrap();
+    let (repository, call) = (repository(&engine), Call::anonymous());
+    let layer = vec![7; 10_000];
+    let digest = repository.put_blob(&layer, &Expected::Computed, &call).unwrap().digest;
+    let reader = repository.blob(&digest).unwrap();
+    repository.put_blob(&layer, &Expected::Computed, &call).unwrap();
+    let id = repository.begin_upload(Algorithm::Sha256, &call).unwrap();
+    let mut writer = repository.upload_writer(&id, None, &call).unwrap();
+    writer.write(&[8; 5_000]).unwrap();
+    writer.finish().unwrap();
+    // More than half of the journal's segment is used, so that the next one is due.
+    for n in 0..12 {
+        repository.put_blob(&[n; 3_500], &Expected::Computed, &call).unwrap();
+    }
+    drop(reader);
+    assert_eq!(blob_files(&fs), 3, "a blob, the one it replaced, and a session");
+    clock.advance(idle_ms + 1);
+    leave(&fs, 0);
+    assert_eq!(engine.maintain().unwrap_err().kind(), ErrorKind::NoSpace, "no room for the next segment");
+    assert_eq!(blob_files(&fs), 1);
+    assert!(fs.space().unwrap().available >= 15_000);
 }
 
 /// A table that panics in one call.
