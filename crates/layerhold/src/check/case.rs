@@ -63,14 +63,24 @@ pub(super) struct Rebuild {
     pub(super) location: Location,
     pub(super) size: u64,
     pub(super) group_len: u32,
-    /// Whether the blob's own row is to be made, too.
-    pub(super) with_row: bool,
+    pub(super) row: Leads,
+}
+
+/// Where the row of a blob leads before it is made to lead to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leads {
+    /// To the file already.
+    There,
+    /// Nowhere: there is no row, or none that decodes.
+    Nowhere,
+    /// To bytes that are gone or damaged.
+    Elsewhere(Placement),
 }
 
 impl Rebuild {
     /// For a blob whose row leads to the file.
     pub(super) fn of(registry: keys::RegistryId, digest: Digest, row: &BlobRow, location: Location) -> Self {
-        Self { registry, digest, location, size: row.stored_size, group_len: row.group_len, with_row: false }
+        Self { registry, digest, location, size: row.stored_size, group_len: row.group_len, row: Leads::There }
     }
 }
 

@@ -12,9 +12,10 @@ use crate::store::local::FOOTER_LEN;
 use crate::store::{Batch, Direction, LockMode};
 use crate::txn::{Commit, Decision, Stop, no_limit};
 
-use super::case::Rebuild;
+use super::case::{Leads, Rebuild};
 use super::examination::{Examination, event};
 use super::finding::Fault;
+use super::judge::Stored;
 use super::medium::of_one_file;
 use super::walk::Halt;
 
@@ -44,7 +45,7 @@ pub(super) fn rebuild(
     fault: &Fault,
     call: &Call,
 ) -> Result<Rebuilt, Halt> {
-    let Rebuild { registry, digest, location, size, group_len, with_row } = *rebuild;
+    let Rebuild { registry, digest, location, size, group_len, row: leads } = *rebuild;
     let inner = exam.inner;
     let Ok(groups) = GroupLen::new(group_len) else { return Ok(Rebuilt::NotProved) };
     let count = groups.group_count(size);
@@ -91,7 +92,9 @@ pub(super) fn rebuild(
             let stored = value(&locks, 0).map(BlobRow::decode);
             let row = match stored {
                 Some(Ok(row))
-                    if row.placement == Placement::File(location) && !with_row && row.state != BlobState::Condemned =>
+                    if row.placement == Placement::File(location)
+                        && leads == Leads::There
+                        && row.state != BlobState::Condemned =>
                 {
                     let right = BlobRow { state: BlobState::Live, root: hashed.root, ..row };
                     rows_right = groups_right && right == row;
@@ -101,7 +104,25 @@ pub(super) fn rebuild(
                     let generation = row.generation.wrapping_add(u32::from(right != row));
                     (right != row).then_some(BlobRow { generation, ..right })
                 }
-                None | Some(Err(_)) if with_row && value(&locks, 1).is_none() => {
+                Some(Ok(row))
+                    if leads == Leads::Elsewhere(row.placement)
+                        && value(&locks, 1).is_none()
+                        && matches!(inner.stored(attempt.view()?.as_ref(), &digest, &row)?, Stored::Gone) =>
+                {
+                    // What it leads to until now is nobody's then, or another's, and judged by itself.
+                    Some(BlobRow {
+                        state: BlobState::Live,
+                        generation: row.generation.wrapping_add(1),
+                        size,
+                        stored_size: size,
+                        group_len,
+                        root: hashed.root,
+                        placement: Placement::File(location),
+                        verified_ms: attempt.now_ms(),
+                        ..row
+                    })
+                }
+                None | Some(Err(_)) if leads == Leads::Nowhere && value(&locks, 1).is_none() => {
                     // Its loss took nothing from the counters, so nothing is added to them.
                     let now_ms = attempt.now_ms();
                     Some(BlobRow {

@@ -551,6 +551,50 @@ fn files_of_nobody() {
         let mut byte = [0];
         scene.app_handle().blob(&blob(&scene)).unwrap().read_at(10_000, &mut byte).unwrap();
     }
+    // A blob whose own bytes are gone, or known to be damaged, is read from another file of its bytes.
+    let later = |s: &Scene| write(s.fs(), orphan, &blob_file(&bytes(200_000, 1)));
+    let removed = |s: &mut Scene| {
+        later(s);
+        s.remove_file(s.location(&s.layer));
+    };
+    let quarantined = |s: &mut Scene| {
+        later(s);
+        damage::flip_bit(s.fs(), &Scene::path(s.location(&s.layer)), 5).unwrap();
+        s.edit::<BlobRow>(&keys::blob(REGISTRY, &s.layer), |row| row.state = BlobState::Quarantined);
+    };
+    let cases: [(&dyn Fn(&mut Scene), &str, &[&str]); 2] =
+        [(&removed, "file-missing", &[]), (&quarantined, "blob-quarantined", &["unclaimed-file"])];
+    for (damage, of_blob, left) in cases {
+        let mut old = None;
+        let damage = |s: &mut Scene| {
+            old = Some(s.location(&s.layer));
+            damage(s);
+        };
+        let scene = case_at(Level::Files, damage, &[of_blob, "unclaimed-file"], left);
+        let mut all = vec![0; 200_000];
+        scene.app_handle().blob(&scene.layer).unwrap().read_at(0, &mut all).unwrap();
+        assert_eq!((Digest::sha256(&all), scene.location(&scene.layer)), (scene.layer, orphan));
+        // What its row led to before goes once all bytes were read.
+        scene.repair(Level::Bytes);
+        scene.test.engine().maintain().unwrap();
+        assert_eq!(scene.names(Level::Bytes), [] as [&str; 0]);
+        let old = old.unwrap();
+        assert!(scene.fs().open(&Scene::path(old), OpenMode::Read).is_err());
+        assert_eq!(scene.get(&keys::groups(old, 0)), None);
+    }
+    // A row that led to another blob's file takes nothing from that.
+    let mut scene = Scene::new();
+    let (thin, layer) = (keys::blob(REGISTRY, &scene.thin), scene.location(&scene.layer));
+    scene.edit::<BlobRow>(&thin, |row| row.placement = Placement::File(layer));
+    scene.repair(Level::Bytes);
+    assert_eq!(scene.names(Level::Bytes), [] as [&str; 0]);
+    // Of damaged bytes it is not.
+    let no_better = |s: &mut Scene| {
+        quarantined(s);
+        damage::flip_bit(s.fs(), &Scene::path(orphan), 7).unwrap();
+    };
+    let found = ["blob-quarantined", "unclaimed-file"];
+    case_at(Level::Files, no_better, &found, &found);
     // But not where its bytes are damaged.
     let scene = case_at(
         Level::Files,

@@ -13,6 +13,7 @@
 mod crash;
 mod kinds;
 mod live;
+mod loss;
 mod medium;
 mod random;
 mod scene;

@@ -32,6 +32,7 @@ pub(super) use log::low_water;
 pub(super) use manifests::{Document, expected_entries};
 pub(super) use missed::Missed;
 pub(super) use settings::Settings;
+pub(super) use strays::Stored;
 
 /// Why nothing is done about a row that no other row repeats.
 const ONLY_COPY: &str = "no other row says what it said; a backup may";

@@ -5,14 +5,14 @@
 //! else exists under them, so a location without an owner never gets one.
 
 use crate::digest::{Algorithm, Digest};
-use crate::engine::collect_some;
+use crate::engine::{Inner, collect_some};
 use crate::format::footer::Footer;
 use crate::format::keys::{self, RegistryId};
 use crate::format::values::{BlobRow, BlobState, Placement};
 use crate::store::local::FOOTER_LEN;
 use crate::store::{Direction, Location, StorageError, View};
 
-use super::super::case::{Copy, Rebuild, Remedy, Verdict};
+use super::super::case::{Copy, Leads, Rebuild, Remedy, Verdict};
 use super::super::finding::Fault;
 use super::super::medium::of_one_file;
 use super::super::report::Level;
@@ -23,6 +23,8 @@ use super::Judge;
 enum Wanted {
     /// Links lead to a blob that is not there.
     By(RegistryId),
+    /// The blob's row leads elsewhere, and what is there is gone or damaged.
+    Instead(RegistryId, Placement),
     /// The blob is stored in every registry that links it, and in one at least: in a row whose bytes give the digest, or in
     /// this file.
     Nowhere(Option<Copy>),
@@ -90,8 +92,15 @@ impl Judge<'_> {
         Ok(match self.wanted(view, &digest)? {
             Wanted::By(registry) => {
                 let fault = Fault::LostBlob { registry: registry.0, digest, location, size: footer.size };
-                let rebuild = Rebuild { registry, digest, location, size: footer.size, group_len, with_row: true };
+                let rebuild = Rebuild { registry, digest, location, size: footer.size, group_len, row: Leads::Nowhere };
                 Verdict::rebuild(fault, "the blob's row is made anew from its file, which gives the digest", rebuild)
+            }
+            Wanted::Instead(registry, placement) => {
+                let how =
+                    "the blob's row leads to it from now on: its own bytes are gone or damaged, these give the digest";
+                let row = Leads::Elsewhere(placement);
+                let rebuild = Rebuild { registry, digest, location, size: footer.size, group_len, row };
+                Verdict::rebuild(unclaimed, how, rebuild)
             }
             Wanted::Nowhere(proof) if proof.is_none() || self.level >= Level::Bytes => {
                 let how = "removed: the blob is stored elsewhere, and those bytes give the digest";
@@ -128,26 +137,54 @@ impl Judge<'_> {
                     continue;
                 }
             };
-            if blob.state != BlobState::Live || matches!(wanted, Wanted::Nowhere(None)) {
-                continue;
-            }
-            match blob.placement {
-                Placement::Inline(location) => {
-                    let bytes = view.get(&keys::inline_bytes(location))?;
-                    if bytes.is_some_and(|bytes| Digest::of(digest.algorithm(), &bytes) == *digest) {
-                        wanted = Wanted::Nowhere(None);
-                    }
-                }
-                Placement::File(location) => {
-                    let expected = blob.stored_size.saturating_add(FOOTER_LEN);
-                    if of_one_file(self.inner.blobs.len(location))? == Ok(Some(expected)) {
-                        let (size, group_len) = (blob.stored_size, blob.group_len);
-                        wanted = Wanted::Nowhere(Some(Copy { digest: *digest, location, size, group_len }));
-                    }
-                }
+            match self.inner.stored(view, digest, &blob)? {
+                Stored::Gone => return Ok(Wanted::Instead(registry, blob.placement)),
+                Stored::Unknown => {}
+                Stored::Proved => wanted = Wanted::Nowhere(None),
+                Stored::File(_) if matches!(wanted, Wanted::Nowhere(_)) => {}
+                Stored::File(copy) => wanted = Wanted::Nowhere(Some(copy)),
             }
         }
         Ok(wanted)
+    }
+}
+
+/// What there is of a blob where its row leads.
+pub(in super::super) enum Stored {
+    /// All of it, in a row whose bytes give the digest.
+    Proved,
+    /// A file of the right length.
+    File(Copy),
+    /// Nothing, or what is known to be damaged.
+    Gone,
+    /// The medium does not say, or nobody needs the blob any more.
+    Unknown,
+}
+
+impl Inner {
+    pub(in super::super) fn stored(
+        &self,
+        view: &dyn View,
+        digest: &Digest,
+        row: &BlobRow,
+    ) -> Result<Stored, StorageError> {
+        Ok(match (row.state, row.placement) {
+            (BlobState::Condemned, _) => Stored::Unknown,
+            (BlobState::Quarantined, _) => Stored::Gone,
+            (BlobState::Live, Placement::Inline(location)) => {
+                let bytes = view.get(&keys::inline_bytes(location))?;
+                let right = bytes.is_some_and(|bytes| Digest::of(digest.algorithm(), &bytes) == *digest);
+                if right { Stored::Proved } else { Stored::Gone }
+            }
+            (BlobState::Live, Placement::File(location)) => match of_one_file(self.blobs.len(location))? {
+                Ok(Some(found)) if found == row.stored_size.saturating_add(FOOTER_LEN) => {
+                    let (size, group_len) = (row.stored_size, row.group_len);
+                    Stored::File(Copy { digest: *digest, location, size, group_len })
+                }
+                Ok(_) => Stored::Gone,
+                Err(_) => Stored::Unknown,
+            },
+        })
     }
 }
 
