@@ -214,12 +214,6 @@ pub fn repository_names(registry: RegistryId) -> KeyRange {
     prefix(key)
 }
 
-/// The text behind the registry id in a repository-name key.
-#[must_use]
-pub fn repository_name_of(key: &[u8]) -> Option<&str> {
-    std::str::from_utf8(key.get(5..)?).ok()
-}
-
 /// The repository's own row: settings, and whether it is dead.
 #[must_use]
 pub fn repository(scope: Scope) -> Vec<u8> {
@@ -331,15 +325,6 @@ pub fn link_back(scope: Scope, digest: &Digest) -> Vec<u8> {
     push_digest(&mut key, digest);
     key.extend_from_slice(&scope.repository.0.to_be_bytes());
     key
-}
-
-/// Scope and digest in a link-back key.
-#[must_use]
-pub fn link_back_of(key: &[u8]) -> Option<(Scope, Digest)> {
-    let registry = RegistryId(u32::from_be_bytes(key.get(1..5)?.try_into().ok()?));
-    let (digest, at) = digest_at(key, 5)?;
-    let repository = RepositoryId(u64::from_be_bytes(key.get(at..)?.try_into().ok()?));
-    Some((Scope { registry, repository }, digest))
 }
 
 /// Every repository of a registry that links a blob.
@@ -504,14 +489,6 @@ fn back_reference_prefix(scope: Scope, referenced: &Digest) -> Vec<u8> {
     key
 }
 
-/// The referencing manifest and the role in a back-reference key.
-#[must_use]
-pub fn back_reference_of(key: &[u8]) -> Option<(Digest, u8)> {
-    let (_, at) = digest_at(key, 5)?;
-    let (manifest, at) = digest_at(key, at + 8)?;
-    Some((manifest, *key.get(at)?))
-}
-
 /// (repository, subject, referrer).
 #[must_use]
 pub fn referrer(scope: Scope, subject: &Digest, referrer: &Digest) -> Vec<u8> {
@@ -524,13 +501,6 @@ pub fn referrer(scope: Scope, subject: &Digest, referrer: &Digest) -> Vec<u8> {
 #[must_use]
 pub fn referrers(scope: Scope, subject: &Digest) -> KeyRange {
     prefix(by_digest(Family::Referrer, scope, subject))
-}
-
-/// The referrer in a referrer key.
-#[must_use]
-pub fn referrer_of(key: &[u8]) -> Option<Digest> {
-    let (_, at) = digest_at(key, 13)?;
-    digest_at(key, at).map(|(digest, _)| digest)
 }
 
 /// A tag.
@@ -557,17 +527,6 @@ pub fn tags_after(scope: Scope, text: &str) -> KeyRange {
     after(tags(scope), &key)
 }
 
-/// The tag in a tag key.
-#[must_use]
-pub fn tag_of(key: &[u8]) -> Option<Tag> {
-    parse_tag(key.get(13..)?)
-}
-
-fn parse_tag(bytes: &[u8]) -> Option<Tag> {
-    let text = bytes.split(|byte| *byte == 0).next()?;
-    Tag::parse(std::str::from_utf8(text).ok()?).ok()
-}
-
 /// (repository, digest, tag): the way back from a manifest to its tags.
 #[must_use]
 pub fn tag_by_digest(scope: Scope, digest: &Digest, tag: &Tag) -> Vec<u8> {
@@ -580,13 +539,6 @@ pub fn tag_by_digest(scope: Scope, digest: &Digest, tag: &Tag) -> Vec<u8> {
 #[must_use]
 pub fn tags_by_digest(scope: Scope, digest: &Digest) -> KeyRange {
     prefix(by_digest(Family::TagByDigest, scope, digest))
-}
-
-/// The tag in a tag-by-digest key.
-#[must_use]
-pub fn tag_by_digest_of(key: &[u8]) -> Option<Tag> {
-    let (_, at) = digest_at(key, 13)?;
-    parse_tag(key.get(at..)?)
 }
 
 /// (repository, tag, sequence): one move of a tag.
@@ -662,9 +614,6 @@ mod tests {
         let (a, b) = (Digest::sha256(b"a"), Digest::sha256(b"b"));
         let v1 = Tag::parse("v1").unwrap();
         assert_eq!(scoped_digest_of(&manifest(SCOPE, &a)), Some(a));
-        assert_eq!(back_reference_of(&back_reference(SCOPE, &a, &b, 2)), Some((b, 2)));
-        assert_eq!(tag_of(&tag(SCOPE, &v1)), Some(v1.clone()));
-        assert_eq!(tag_by_digest_of(&tag_by_digest(SCOPE, &a, &v1)), Some(v1.clone()));
         assert_eq!(sequence_of(&tag_history(SCOPE, &v1, 12)), Some(12));
         assert_eq!(first_group_of(&groups(Location([3; 16]), 77)), Some(77));
         assert_eq!(location_of(&removal(Location([3; 16]))), Some(Location([3; 16])));

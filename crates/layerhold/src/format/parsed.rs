@@ -1,6 +1,7 @@
 //! Keys taken apart again, for whoever walks over rows that it did not ask for.
 
 use crate::digest::Digest;
+use crate::manifest::Role;
 use crate::name::{RegistryName, RepositoryName, Tag};
 use crate::store::{KeyRange, Location};
 
@@ -90,6 +91,9 @@ pub const IN_REPOSITORIES: [Family; 10] = [
     Family::Usage,
 ];
 
+/// The rows of which a store has one.
+const META_IDS: std::ops::RangeInclusive<u8> = 1..=6;
+
 /// Every row of a family.
 #[must_use]
 pub fn family(family: Family) -> KeyRange {
@@ -157,7 +161,7 @@ impl Key {
 
     fn parse_rest(family: Family, d: &mut Decoder<'_>) -> Option<Self> {
         Some(match family {
-            Family::Meta => Self::Meta(d.u8().ok()?),
+            Family::Meta => Self::Meta(d.u8().ok().filter(|id| META_IDS.contains(id))?),
             Family::RegistryName => Self::RegistryName(RegistryName::parse(text(d)?).ok()?),
             Family::RepositoryName => {
                 let registry = registry(d)?;
@@ -187,7 +191,9 @@ impl Key {
             Family::BackReference => {
                 let (registry, referenced) = (registry(d)?, d.digest().ok()?);
                 let scope = Scope { registry, repository: repository(d)? };
-                Self::BackReference { scope, referenced, manifest: d.digest().ok()?, role: d.u8().ok()? }
+                let manifest = d.digest().ok()?;
+                let role = d.u8().ok().filter(|code| Role::from_code(*code).is_some())?;
+                Self::BackReference { scope, referenced, manifest, role }
             }
             Family::Referrer => {
                 Self::Referrer { scope: scope(d)?, subject: d.digest().ok()?, referrer: d.digest().ok()? }
@@ -243,28 +249,37 @@ fn tag(d: &mut Decoder<'_>, behind: usize) -> Option<Tag> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_key_is_taken_apart_into_what_it_was_made_of_and_a_longer_or_shorter_one_is_none() {
+    /// One key of each kind, with what it says.
+    fn samples() -> Vec<(Vec<u8>, Key)> {
         let scope = Scope { registry: RegistryId(7), repository: RepositoryId(9) };
         let (a, b) = (Digest::sha256(b"a"), Digest::sha256(b"b"));
         let location = Location([3; 16]);
         let v1 = Tag::parse("v1").unwrap();
         let name = RepositoryName::parse("team/app").unwrap();
-        let pairs = [
+        let registry = RegistryName::parse("main").unwrap();
+        vec![
+            (keys::meta::identity(), Key::Meta(1)),
             (keys::meta::clock(), Key::Meta(2)),
-            (keys::repository_name(RegistryId(7), &name), Key::RepositoryName(RegistryId(7), name.clone())),
+            (keys::registry_name(&registry), Key::RegistryName(registry)),
+            (keys::repository_name(RegistryId(7), &name), Key::RepositoryName(RegistryId(7), name)),
             (keys::repository(scope), Key::Repository(scope)),
             (keys::dead_repository(scope), Key::DeadRepository(scope)),
             (keys::blob(RegistryId(7), &a), Key::Blob(RegistryId(7), a)),
             (keys::inline_bytes(location), Key::InlineBytes(location)),
             (keys::groups(location, 5), Key::Groups(location, 5)),
             (keys::removal(location), Key::Removal(location)),
+            (keys::suspect(RegistryId(7), &a), Key::Suspect(RegistryId(7), a)),
             (keys::link(scope, &a), Key::Link(scope, a)),
             (keys::link_back(scope, &a), Key::LinkBack(scope, a)),
             (keys::upload(&[1; 16]), Key::Upload([1; 16])),
             (keys::upload_part(&[1; 16], 4), Key::UploadPart([1; 16], 4)),
+            (keys::upload_bytes(&[1; 16]), Key::UploadBytes([1; 16])),
             (keys::upload_expiry(4, &[1; 16]), Key::UploadExpiry(4, [1; 16])),
+            (keys::upload_sweep(&[1; 16]), Key::UploadSweep([1; 16])),
             (keys::manifest(scope, &a), Key::Manifest(scope, a)),
+            (keys::manifest_bytes(scope, &a), Key::ManifestBytes(scope, a)),
+            (keys::manifest_references(scope, &a), Key::ManifestReferences(scope, a)),
+            (keys::pull_time(scope, &a), Key::PullTime(scope, a)),
             (keys::back_reference(scope, &a, &b, 2), Key::BackReference { scope, referenced: a, manifest: b, role: 2 }),
             (keys::referrer(scope, &a, &b), Key::Referrer { scope, subject: a, referrer: b }),
             (keys::tag(scope, &v1), Key::Tag(scope, v1.clone())),
@@ -274,15 +289,32 @@ mod tests {
             (keys::operation(&[2; 16]), Key::Operation([2; 16])),
             (keys::repository_usage(scope), Key::Usage(scope)),
             (keys::registry_usage(RegistryId(7)), Key::RegistryUsage(RegistryId(7))),
-        ];
-        for (key, expected) in pairs {
+        ]
+    }
+
+    #[test]
+    fn every_key_is_taken_apart_into_what_it_was_made_of_and_a_longer_or_shorter_one_is_none() {
+        for (key, expected) in samples() {
             assert_eq!(Key::parse(&key), Some(expected.clone()));
             assert_eq!(expected.encode(), key);
             assert_ne!(Key::parse(&key[..key.len() - 1]), Some(expected.clone()));
             let longer = [key.as_slice(), &[1]].concat();
             assert_ne!(Key::parse(&longer), Some(expected));
         }
+        let mut families: Vec<u8> = samples().iter().map(|(key, _)| key[0]).collect();
+        families.dedup();
+        assert_eq!(families, FAMILIES.map(|family| family as u8), "each family has a sample, in order");
         assert_eq!(Key::parse(b""), None);
         assert_eq!(Key::parse(b"\x09any"), None);
+    }
+
+    #[test]
+    fn an_id_of_no_row_of_the_store_and_a_role_that_is_none_are_no_keys() {
+        assert_eq!(Key::parse(&keys::meta::single(0)), None);
+        assert_eq!(Key::parse(&keys::meta::single(6)), Some(Key::Meta(6)));
+        assert_eq!(Key::parse(&keys::meta::single(7)), None);
+        let scope = Scope { registry: RegistryId(7), repository: RepositoryId(9) };
+        let (a, b) = (Digest::sha256(b"a"), Digest::sha256(b"b"));
+        assert_eq!(Key::parse(&keys::back_reference(scope, &a, &b, 9)), None);
     }
 }

@@ -1,15 +1,13 @@
-//! Whether a row is one at all: its key of the shape of its family, its value of the layout of it.
+//! Whether a row is one at all: its key one of ours, its value of the layout of its family.
 //!
 //! What rows say of one another is another question; this one needs no other row.
 
 use crate::blob::fingerprint::GroupLen;
 use crate::change::ChangeRow;
 use crate::descriptor::MediaType;
-use crate::manifest::Role;
-use crate::name::{RegistryName, RepositoryName};
 use crate::store::StorageError;
 
-use super::keys::{self, Family};
+use super::parsed::Key;
 use super::scrub::ScrubRow;
 use super::values::{
     BlobRow, ClockRow, GroupsRow, IdentityRow, LinkRow, LowWaterRow, ManifestRow, NextIdsRow, OperationRow,
@@ -17,146 +15,72 @@ use super::values::{
     UsageRow,
 };
 
+/// Reads a row of any family and gives its key taken apart.
+///
+/// # Errors
+/// [`StorageError::Corrupt`], which names the row's kind, or the first byte of a key that is none of ours.
+pub fn parse(key: &[u8], value: &[u8]) -> Result<Key, StorageError> {
+    let parsed = Key::parse(key).ok_or_else(|| match key.first() {
+        Some(family) => StorageError::corrupt(format!("row of no known kind family={family:#04x}")),
+        None => StorageError::corrupt("row without a key"),
+    })?;
+    check_value(&parsed, value)?;
+    Ok(parsed)
+}
+
 /// Reads a row of any family and gives nothing of it but what is wrong.
 ///
 /// # Errors
-/// [`StorageError::Corrupt`], which names the row's kind.
+/// As [`parse`].
 pub fn well_formed(key: &[u8], value: &[u8]) -> Result<(), StorageError> {
-    let Some(family) = key.first() else { return Err(bad("row without a key")) };
-    match *family {
-        // The table's own.
-        0 => Ok(()),
-        f if f == Family::Meta as u8 => meta(key, value),
-        f if f == Family::RegistryName as u8 => {
-            keys::registry_name_of(key)
-                .and_then(|name| RegistryName::parse(name).ok())
-                .ok_or_else(|| bad("registry name row"))?;
-            sized(value, 4, "registry name row")
-        }
-        f if f == Family::RepositoryName as u8 => {
-            let name = keys::repository_name_of(key).and_then(|name| RepositoryName::parse(name).ok());
-            name.ok_or_else(|| bad("repository name row"))?;
-            sized(value, 8, "repository name row")
-        }
-        f if f == Family::Repository as u8 => {
-            sized(key, 13, "repository row")?;
-            RepositoryRow::decode(value).map(drop)
-        }
-        f if f == Family::DeadRepository as u8 => {
-            sized(key, 13, "dead repository row")?;
-            sized(value, 8, "dead repository row")
-        }
-        f if f == Family::Blob as u8 => {
-            keys::blob_of(key).ok_or_else(|| bad("blob row"))?;
+    parse(key, value).map(drop)
+}
+
+fn check_value(key: &Key, value: &[u8]) -> Result<(), StorageError> {
+    match key {
+        Key::Meta(1) => IdentityRow::decode(value).map(drop),
+        Key::Meta(2) => ClockRow::decode(value).map(drop),
+        Key::Meta(3) => NextIdsRow::decode(value).map(drop),
+        Key::Meta(4) => sized(value, 32, "download key row"),
+        Key::Meta(5) => LowWaterRow::decode(value).map(drop),
+        Key::Meta(6) => ScrubRow::decode(value).map(drop),
+        Key::Meta(_) => Err(bad("row of the store itself")),
+        Key::RegistryName(_) => sized(value, 4, "registry name row"),
+        Key::RepositoryName(..) => sized(value, 8, "repository name row"),
+        Key::Repository(_) => RepositoryRow::decode(value).map(drop),
+        Key::DeadRepository(_) => sized(value, 8, "dead repository row"),
+        Key::Blob(..) => {
             let row = BlobRow::decode(value)?;
             GroupLen::new(row.group_len).map(drop).map_err(|error| StorageError::corrupt(format!("blob row: {error}")))
         }
-        f if f == Family::InlineBytes as u8 => sized(key, 17, "inline bytes row"),
-        f if f == Family::Groups as u8 => {
-            sized(key, 21, "groups row")?;
-            let place = keys::location_of(key).zip(keys::first_group_of(key)).ok_or_else(|| bad("groups row"))?;
-            GroupsRow::decode(value, place.0, place.1).map(drop)
-        }
-        f if f == Family::Removal as u8 => {
-            sized(key, 17, "removal row")?;
-            sized(value, 0, "removal row")
-        }
-        f if f == Family::Suspect as u8 => {
-            keys::blob_of(key).ok_or_else(|| bad("suspect row"))?;
-            SuspectRow::decode(value).map(drop)
-        }
-        f if f == Family::Link as u8 => {
-            keys::scoped_digest_of(key).ok_or_else(|| bad("link row"))?;
-            LinkRow::decode(value).map(drop)
-        }
-        f if f == Family::LinkBack as u8 => {
-            keys::link_back_of(key).ok_or_else(|| bad("link-back row"))?;
-            sized(value, 0, "link-back row")
-        }
-        f if f == Family::Upload as u8 => {
-            sized(key, 17, "upload row")?;
-            match UploadRow::decode(value)? {
-                row if row.frontier.is_empty() => Err(bad("upload row")),
-                _ => Ok(()),
-            }
-        }
-        f if f == Family::UploadPart as u8 => {
-            sized(key, 25, "upload part row")?;
-            UploadPartRow::decode(value).map(drop)
-        }
-        f if f == Family::UploadBytes as u8 => sized(key, 17, "upload bytes row"),
-        f if f == Family::UploadExpiry as u8 => {
-            sized(key, 25, "upload expiry row")?;
-            sized(value, 0, "upload expiry row")
-        }
-        f if f == Family::UploadSweep as u8 => {
-            sized(key, 17, "upload sweep row")?;
-            sized(value, 0, "upload sweep row")
-        }
-        f if f == Family::Manifest as u8 => {
-            keys::scoped_digest_of(key).ok_or_else(|| bad("manifest row"))?;
-            ManifestRow::decode(value).map(drop)
-        }
-        f if f == Family::ManifestBytes as u8 => {
-            keys::scoped_digest_of(key).map(drop).ok_or_else(|| bad("manifest bytes row"))
-        }
-        f if f == Family::ManifestReferences as u8 => {
-            keys::scoped_digest_of(key).ok_or_else(|| bad("references row"))?;
-            ReferencesRow::decode(value).map(drop)
-        }
-        f if f == Family::PullTime as u8 => {
-            keys::scoped_digest_of(key).ok_or_else(|| bad("pull time row"))?;
-            sized(value, 8, "pull time row")
-        }
-        f if f == Family::BackReference as u8 => {
-            let role = keys::back_reference_of(key).and_then(|(_, role)| Role::from_code(role));
-            role.ok_or_else(|| bad("back-reference row"))?;
+        // Bytes of clients, of which any are as good as any.
+        Key::InlineBytes(_) | Key::UploadBytes(_) | Key::ManifestBytes(..) => Ok(()),
+        Key::Groups(location, first) => GroupsRow::decode(value, *location, *first).map(drop),
+        Key::Removal(_) => sized(value, 0, "removal row"),
+        Key::Suspect(..) => SuspectRow::decode(value).map(drop),
+        Key::Link(..) => LinkRow::decode(value).map(drop),
+        Key::LinkBack(..) => sized(value, 0, "link-back row"),
+        Key::Upload(_) => match UploadRow::decode(value)? {
+            row if row.frontier.is_empty() => Err(bad("upload row")),
+            _ => Ok(()),
+        },
+        Key::UploadPart(..) => UploadPartRow::decode(value).map(drop),
+        Key::UploadExpiry(..) => sized(value, 0, "upload expiry row"),
+        Key::UploadSweep(_) => sized(value, 0, "upload sweep row"),
+        Key::Manifest(..) => ManifestRow::decode(value).map(drop),
+        Key::ManifestReferences(..) => ReferencesRow::decode(value).map(drop),
+        Key::PullTime(..) => sized(value, 8, "pull time row"),
+        Key::BackReference { .. } => {
             let media_type = std::str::from_utf8(value).ok().and_then(|text| MediaType::parse(text).ok());
             media_type.map(drop).ok_or_else(|| bad("back-reference row"))
         }
-        f if f == Family::Referrer as u8 => {
-            keys::referrer_of(key).ok_or_else(|| bad("referrer row"))?;
-            ReferrerRow::decode(value).map(drop)
-        }
-        f if f == Family::Tag as u8 => {
-            keys::tag_of(key).ok_or_else(|| bad("tag row"))?;
-            TagRow::decode(value).map(drop)
-        }
-        f if f == Family::TagByDigest as u8 => {
-            keys::tag_by_digest_of(key).ok_or_else(|| bad("tag-by-digest row"))?;
-            sized(value, 0, "tag-by-digest row")
-        }
-        f if f == Family::TagHistory as u8 => {
-            keys::tag_of(key).ok_or_else(|| bad("tag history row"))?;
-            TagHistoryRow::decode(value).map(drop)
-        }
-        f if f == Family::Change as u8 => {
-            sized(key, 9, "change row")?;
-            ChangeRow::decode(value).map(drop)
-        }
-        f if f == Family::Operation as u8 => {
-            sized(key, 17, "operation row")?;
-            OperationRow::decode(value).map(drop)
-        }
-        f if f == Family::Usage as u8 => {
-            if !matches!(key.len(), 5 | 13) {
-                return Err(bad("usage row"));
-            }
-            UsageRow::decode(value).map(drop)
-        }
-        family => Err(StorageError::corrupt(format!("row of an unknown family {family:#04x}"))),
-    }
-}
-
-fn meta(key: &[u8], value: &[u8]) -> Result<(), StorageError> {
-    match key {
-        [_, 1] => IdentityRow::decode(value).map(drop),
-        [_, 2] => ClockRow::decode(value).map(drop),
-        [_, 3] => NextIdsRow::decode(value).map(drop),
-        [_, 4] => sized(value, 32, "download key row"),
-        [_, 5] => LowWaterRow::decode(value).map(drop),
-        [_, 6] => ScrubRow::decode(value).map(drop),
-        _ => Err(bad("row of the store itself")),
+        Key::Referrer { .. } => ReferrerRow::decode(value).map(drop),
+        Key::Tag(..) => TagRow::decode(value).map(drop),
+        Key::TagByDigest(..) => sized(value, 0, "tag-by-digest row"),
+        Key::TagHistory(..) => TagHistoryRow::decode(value).map(drop),
+        Key::Change(_) => ChangeRow::decode(value).map(drop),
+        Key::Operation(_) => OperationRow::decode(value).map(drop),
+        Key::Usage(_) | Key::RegistryUsage(_) => UsageRow::decode(value).map(drop),
     }
 }
 

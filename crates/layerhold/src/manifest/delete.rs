@@ -6,6 +6,7 @@ use crate::digest::Digest;
 use crate::engine::{collect, collect_some, value};
 use crate::format::codec::{Decoder, Encoder};
 use crate::format::keys::{self, Scope};
+use crate::format::parsed::Key;
 use crate::format::values::{ManifestRow, ReferencesRow, Row, TagHistoryRow, TagRow, decode_tag};
 use crate::name::{Reference, Tag};
 use crate::repository::{Repository, live_row};
@@ -195,12 +196,13 @@ pub(crate) fn referencing(
     counts: impl Fn(Role) -> bool,
 ) -> Result<Vec<Digest>, StorageError> {
     let range = keys::back_references(scope, digest);
-    let mut manifests = collect_some(view, &range, Direction::Forward, REFERENCES_NAMED_MAX, |key, _| {
-        let (manifest, role) = keys::back_reference_of(key)
-            .and_then(|(manifest, role)| Some((manifest, Role::from_code(role)?)))
-            .ok_or_else(|| StorageError::corrupt("back-reference row: malformed key"))?;
-        Ok(counts(role).then_some(manifest))
-    })?;
+    let mut manifests =
+        collect_some(view, &range, Direction::Forward, REFERENCES_NAMED_MAX, |key, _| match Key::parse(key) {
+            Some(Key::BackReference { manifest, role, .. }) => {
+                Ok(Role::from_code(role).filter(|role| counts(*role)).map(|_| manifest))
+            }
+            _ => Err(StorageError::corrupt("back-reference row: malformed key")),
+        })?;
     manifests.dedup();
     Ok(manifests)
 }
@@ -234,8 +236,9 @@ fn delete_document(
 /// All tags of a manifest.
 pub(crate) fn tags_of(view: &dyn View, scope: Scope, digest: &Digest) -> Result<Vec<Tag>, StorageError> {
     let range = keys::tags_by_digest(scope, digest);
-    collect(view, &range, Direction::Forward, usize::MAX, |key, _| {
-        keys::tag_by_digest_of(key).ok_or_else(|| StorageError::corrupt("tag-by-digest row: malformed key"))
+    collect(view, &range, Direction::Forward, usize::MAX, |key, _| match Key::parse(key) {
+        Some(Key::TagByDigest(_, _, tag)) => Ok(tag),
+        _ => Err(StorageError::corrupt("tag-by-digest row: malformed key")),
     })
 }
 

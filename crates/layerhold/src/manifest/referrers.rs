@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use crate::descriptor::{Descriptor, MediaType};
 use crate::digest::Digest;
 use crate::format::keys;
+use crate::format::parsed::Key;
 use crate::format::values::{ReferrerRow, Row};
 use crate::page::Page;
 use crate::repository::Repository;
@@ -41,8 +42,8 @@ impl Repository {
                 return ControlFlow::Break(());
             }
             rows_left -= 1;
-            match (keys::referrer_of(key), ReferrerRow::decode(value)) {
-                (Some(digest), Ok(row)) => {
+            match (Key::parse(key), ReferrerRow::decode(value)) {
+                (Some(Key::Referrer { referrer: digest, .. }), Ok(row)) => {
                     looked_at = Some(digest);
                     let wanted = |text: &String| Some(text) == row.artifact_type.as_ref();
                     if artifact_types.is_empty() || artifact_types.iter().any(wanted) {

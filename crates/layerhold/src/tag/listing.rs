@@ -3,6 +3,7 @@
 use crate::digest::Digest;
 use crate::engine::collect;
 use crate::format::keys::{self, Scope};
+use crate::format::parsed::Key;
 use crate::format::values::{Row, TagRow};
 use crate::name::Tag;
 use crate::page::Page;
@@ -35,7 +36,9 @@ impl Repository {
         let range: KeyRange = range(scope);
         let limit = self.page_limit(limit);
         let mut items = collect(view.as_ref(), &range, Direction::Forward, limit + 1, |key, value| {
-            let tag = keys::tag_of(key).ok_or_else(|| StorageError::corrupt("tag row: malformed key"))?;
+            let Some(Key::Tag(_, tag)) = Key::parse(key) else {
+                return Err(StorageError::corrupt("tag row: malformed key"));
+            };
             let TagRow { digest, tagged_wall_ms } = TagRow::decode(value)?;
             Ok(TagDetail { tag, digest, tagged_ms: tagged_wall_ms })
         })?;

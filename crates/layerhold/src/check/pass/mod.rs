@@ -15,7 +15,7 @@ mod uploads;
 
 use crate::format::keys::{Family, RegistryId, Scope};
 use crate::format::parsed::{self, Key};
-use crate::format::rows::well_formed;
+use crate::format::rows;
 use crate::format::values::{Row, UsageRow};
 use crate::store::{Direction, StorageError, View};
 
@@ -139,17 +139,11 @@ impl Examination<'_> {
 
     /// What a key says; a row that is none of ours, or does not decode, is suspected and gives `None`.
     pub(super) fn parsed(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Key>, Halt> {
-        match Key::parse(key) {
-            None => {
-                self.suspect(&Case::Raw(key.to_vec()))?;
-                Ok(None)
-            }
-            Some(parsed) if well_formed(key, value).is_err() => {
-                self.suspect(&Case::Row(parsed))?;
-                Ok(None)
-            }
-            parsed => Ok(parsed),
+        if let Ok(parsed) = rows::parse(key, value) {
+            return Ok(Some(parsed));
         }
+        self.suspect(&Key::parse(key).map_or_else(|| Case::Raw(key.to_vec()), Case::Row))?;
+        Ok(None)
     }
 }
 
