@@ -6,8 +6,8 @@
 //! looks wrong is judged once more under the rows that guard it.
 //!
 //! A repair is a check that acts: it writes what other rows or files prove, each finding in one transaction with an entry
-//! in the change log, and leaves everything else with a word on what an operator can do. It never guesses, can be cut off
-//! anywhere and run again.
+//! in the change log, and leaves everything else with a word on what an operator can do. It never guesses, takes nothing away
+//! that may be the last witness of something, can be cut off anywhere and run again.
 
 mod case;
 mod examination;
@@ -36,10 +36,13 @@ pub use report::{CheckOptions, Level, Observer, Outcome, Progress, RepairOptions
 const ROUNDS_MAX: u32 = 6;
 
 impl Engine {
-    /// Proves every invariant of docs/format.md, section 8, over the store, and tells `observer` what does not hold.
+    /// Proves the invariants of docs/format.md, section 8, over the store, as far as the level goes, and tells `observer` what
+    /// does not hold: at [`Level::Metadata`] all that rows say of one another, and only at [`Level::Bytes`] that bytes give
+    /// their digests.
     ///
     /// The store may be in use meanwhile. Memory is bounded whatever the store's size; time is that of reading every row
-    /// once, and every byte of every blob at [`Level::Bytes`].
+    /// once, or some families twice where rows do not fit, and at [`Level::Bytes`] every byte of every blob from the medium,
+    /// those of a damaged one twice.
     ///
     /// # Errors
     /// Where rows or directories cannot be read, or no file can be opened any more: nothing can be said of the store then.
@@ -52,7 +55,8 @@ impl Engine {
 
     /// Mends what other rows or files prove, and tells `observer` of each finding what became of it. What is left when it
     /// returns is what the report's [`left`](Report::left) and [`worst`](Report::worst) say. Each mend is durable, and an
-    /// [`Event::Repaired`](crate::change::Event::Repaired) under the call's principal.
+    /// [`Event::Repaired`](crate::change::Event::Repaired) under the call's principal; damaged bytes are quarantined as a read
+    /// does it, with the event of that and in nobody's name.
     ///
     /// # Errors
     /// As [`Engine::check`]; and what stands in the way of any mutation. Mends until then stay.

@@ -8,12 +8,13 @@ use super::finding::{Finding, Severity};
 /// How deep a check goes; each level holds the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Level {
-    /// Rows alone, among them small blobs and manifests, which are hashed.
+    /// Rows alone, among them manifests, whose documents are compared with their digests, and small blobs, whose bytes are
+    /// compared with their fingerprint roots.
     #[default]
     Metadata,
     /// And files: that each is there, its length, its footer; and that there are no others.
     Files,
-    /// And their bytes: all of them are read and compared with digest, fingerprint root and chaining values.
+    /// And the bytes of all blobs: they are read from the medium and compared with digest, fingerprint root and chaining values.
     Bytes,
 }
 

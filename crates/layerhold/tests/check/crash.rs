@@ -14,7 +14,7 @@ use layerhold_testkit::fs::{CrashPolicy, SimFileSystem};
 use crate::scene::{Scene, tag};
 
 /// A store with damage of which everything can be mended, in rows and in files.
-fn damaged(fs: SimFileSystem) -> Scene {
+pub(crate) fn damaged(fs: SimFileSystem) -> Scene {
     let mut scene = Scene::on(memory_on(fs));
     let layer = scene.location(&scene.layer);
     let mut batch = Batch::new();

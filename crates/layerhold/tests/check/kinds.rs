@@ -481,6 +481,16 @@ fn files() {
     assert!(matches!(findings[..], [ref one] if matches!(one.fault, Fault::FileDamaged { offset: 65_536, .. })));
     scene.repair(Level::Bytes);
     assert_eq!(scene.names(Level::Bytes), ["blob-quarantined"]);
+    // Behind the first 64 MiB, too, at which values are compared for the first time.
+    let scene = Scene::new();
+    let large = bytes((66 << 20) + 5, 4);
+    let digest = scene.app_handle().put_blob(&large[..], &Expected::Computed, &call()).unwrap().digest;
+    damage::flip_bit(scene.fs(), &Scene::path(scene.location(&digest)), 8 * (65 << 20)).unwrap();
+    let (_, findings) = scene.check(Level::Bytes);
+    assert!(
+        matches!(findings[..], [ref one] if matches!(one.fault, Fault::FileDamaged { offset: 68_157_440, .. })),
+        "{findings:#?}"
+    );
     case_at(
         Level::Files,
         |s| s.remove_file(s.upload_row(&s.large_upload).location),

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use layerhold::check::{CheckOptions, Finding, Level, Outcome, RepairOptions, Severity};
 use layerhold::format::keys::{self, RegistryId};
-use layerhold::format::values::UsageRow;
+use layerhold::format::values::{LinkRow, UsageRow};
 use layerhold::manifest::ImageId;
 use layerhold::registry::DeleteMode;
 use layerhold::{
     Algorithm, Call, CompleteUpload, Expected, PartRange, PutManifest, Registry, RepositoryName, RepositorySettings,
 };
 use layerhold_testkit::engine::memory;
+use layerhold_testkit::fs::SimFileSystem;
 
 use crate::scene::{Scene, bytes, image, tag};
 
@@ -52,6 +53,48 @@ fn busy(registry: &Registry, thread: u64, stop: &AtomicBool) {
             let _ = registry.delete_repository(&name, DeleteMode::Force, &call);
         }
     }
+}
+
+#[test]
+fn a_repair_of_a_damaged_store_in_use_mends_what_was_damaged_and_nothing_else() {
+    let mut scene = crate::crash::damaged(SimFileSystem::new(1));
+    // What is remembered of it is gone, too, as after any damage on the medium.
+    scene.edit::<LinkRow>(&keys::link(scene.other, &scene.layer), |row| row.size += 1);
+    let (_, damaged) = scene.check(Level::Files);
+    assert!(damaged.len() > 10, "{damaged:#?}");
+    let registry = scene.test.registry();
+    let shared = RepositoryName::parse("shared").unwrap();
+    registry.create_repository(&shared, &RepositorySettings::default(), &Call::anonymous()).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            let (registry, stop) = (&registry, &stop);
+            scope.spawn(move || busy(registry, thread, stop));
+        }
+        let engine = scene.test.engine();
+        let repairing = scope.spawn(move || {
+            let mut all: Vec<(Finding, Outcome)> = Vec::new();
+            for level in [Level::Metadata, Level::Files, Level::Bytes].into_iter().cycle().take(12) {
+                engine.repair(&RepairOptions::default().with_level(level), &Call::anonymous(), &mut all).unwrap();
+                engine.maintain().unwrap();
+            }
+            all.retain(|(finding, _)| finding.fault.severity() > Severity::Allowed);
+            all
+        });
+        let outcome = repairing.join();
+        stop.store(true, Ordering::Relaxed);
+        let found = outcome.unwrap();
+        // Whatever is found is what was damaged: nothing of the repositories that are in use.
+        for (finding, outcome) in &found {
+            let touched = finding.touched.repositories.iter().filter_map(|repository| repository.name.as_ref());
+            let in_use = touched.filter(|name| !["app", "other"].contains(&name.as_str())).count();
+            assert_eq!(in_use, 0, "{finding:#?} {outcome:?}");
+        }
+    });
+    assert_eq!(scene.names(Level::Bytes), [] as [&str; 0]);
+    let mut all = vec![0; 200_000];
+    scene.app_handle().blob(&scene.layer).unwrap().read_at(0, &mut all).unwrap();
+    assert_eq!(layerhold::Digest::sha256(&all), scene.layer);
 }
 
 #[test]

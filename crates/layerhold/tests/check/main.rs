@@ -11,9 +11,12 @@
 )]
 
 mod crash;
+mod errors;
 mod kinds;
 mod live;
 mod loss;
 mod medium;
 mod random;
 mod scene;
+#[path = "../heal/shaky.rs"]
+mod shaky;
