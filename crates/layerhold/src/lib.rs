@@ -134,7 +134,7 @@ pub use options::{Limits, Options, ReadBack};
 pub use page::Page;
 pub use registry::{DeleteMode, Registry};
 pub use repository::{Repository, RepositoryDetail, RepositorySettings, RepositoryUsage};
-pub use scrub::{ScrubBudget, ScrubFinding, ScrubProgress, Scrubbed};
+pub use scrub::{ScrubAlone, ScrubBudget, ScrubFinding, ScrubProgress, Scrubbed};
 pub use store::StorageError;
 pub use tag::rules::{ExclusionFilter, Mutability, TagMutability};
 pub use tag::{TagDetail, TagEvent};

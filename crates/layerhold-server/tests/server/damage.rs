@@ -166,6 +166,82 @@ fn the_scrub_finds_damage_that_no_client_has_met() {
     assert!(server.client().get(&format!("/v2/app/blobs/{layer}")).body == bytes);
 }
 
+/// The chaining values of the middle of a blob are gone: what came before is sent while the whole blob is read to prove it.
+#[test]
+fn a_download_goes_on_over_chaining_values_that_are_lost_in_its_middle() {
+    use layerhold::format::keys;
+    use layerhold::store::rocks::{RocksOptions, RocksTable};
+    use layerhold::store::table::Table;
+    use layerhold::store::{Batch, Direction, KeyRange};
+
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir, &[]);
+    let mut client = server.client();
+    let bytes = noise(1, LEN);
+    let location = client.begin("app");
+    for (number, part) in bytes.chunks(1_000_000).enumerate() {
+        let range = format!("{}-{}", number * 1_000_000, number * 1_000_000 + part.len() - 1);
+        assert_eq!(client.call("PATCH", &location, &[("Content-Range", &range)], part).status, 202);
+    }
+    let layer = digest(&bytes);
+    assert_eq!(client.call("PUT", &crate::client::with_digest(&location, &layer), &[], b"").status, 201);
+    server.stop();
+
+    let table = RocksTable::open(&data(&dir).join("table"), RocksOptions::default()).unwrap();
+    let mut rows = Vec::new();
+    let family = keys::groups(layerhold::store::Location([0; 16]), 0)[0];
+    let all = KeyRange { start: vec![family], end: vec![family + 1] };
+    table
+        .view()
+        .unwrap()
+        .scan(&all, Direction::Forward, &mut |key, _| {
+            rows.push(key.to_vec());
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert!(rows.len() >= 3, "{rows:?}");
+    let mut batch = Batch::new();
+    batch.delete(&rows[1]);
+    table.apply(&[&batch], None).unwrap();
+    table.flush().unwrap();
+    drop(table);
+
+    let server = Server::start(&dir, &[]);
+    let path = format!("/v2/app/blobs/{layer}");
+    let pulled = server.client().get(&path);
+    assert!(pulled.status == 200 && pulled.complete && pulled.body == bytes);
+    server.stop();
+    let engine = layerhold::Engine::open(data(&dir), layerhold::Options::default()).unwrap();
+    let rebuilt =
+        |change: &layerhold::change::Change| matches!(change.event, layerhold::change::Event::BlobRebuilt { .. });
+    assert_eq!(engine.changes(0, u32::MAX).unwrap().iter().filter(|change| rebuilt(change)).count(), 1);
+}
+
+/// The server's own scrub goes on beside the one that an operator asks for.
+#[test]
+fn a_scrub_that_is_asked_for_hears_of_all_that_is_found_meanwhile() {
+    use layerhold_server::control::{Line, Request, work};
+
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir, &["--scrub-mib-per-s=0"]);
+    // More than one step reads.
+    let bytes = noise(1, 20_000_000);
+    let (_, file) = pushed(&mut server.client(), &dir, &bytes);
+    server.stop();
+    flip(&file, 19_000_000);
+    let engine = layerhold::Engine::open(data(&dir), layerhold::Options::default()).unwrap();
+    let mut last = None;
+    work::carry_out(&engine, Request::Scrub, &std::sync::atomic::AtomicBool::new(false), &mut |line| {
+        if !line.is_last() {
+            engine.scrub_step(layerhold::ScrubBudget::bytes(u64::MAX)).unwrap();
+        }
+        last = Some(line.clone());
+        std::ops::ControlFlow::Continue(())
+    });
+    assert!(matches!(last, Some(Line::Done { sound: false, stopped: false, left: 1, .. })), "{last:?}");
+    assert!(matches!(engine.scrub_step(layerhold::ScrubBudget::bytes(1)), Ok(done) if !done.busy));
+}
+
 /// A pass by a host of the library: the server's own begins when the last one is a week old.
 fn scrub(store: &std::path::Path) {
     let engine = layerhold::Engine::open(store, layerhold::Options::default()).unwrap();

@@ -16,7 +16,7 @@
 
 use std::fmt;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::blob::Damage;
 use crate::digest::Digest;
@@ -212,7 +212,7 @@ pub struct ScrubProgress {
 /// What the engine keeps of its scrub between steps.
 #[derive(Default)]
 pub(crate) struct Scrub {
-    /// Held by the step that runs.
+    /// Held by whoever does steps.
     state: Mutex<State>,
     /// Where [`Engine::maintain`] scrubs: since when, and bytes that it may still read or has read too many.
     pace: Mutex<Option<Pace>>,
@@ -241,21 +241,17 @@ impl Engine {
     /// # Errors
     /// Those of the rows' storage. The next step tries the same place again.
     pub fn scrub_step(&self, budget: ScrubBudget) -> Result<Scrubbed, Failure> {
-        let inner = &self.inner;
-        inner.check_writable()?;
-        let Some(mut state) = inner.scrub.state.try_lock() else {
-            return Ok(Scrubbed { busy: true, ..Scrubbed::default() });
-        };
-        if state.row.is_none() {
-            state.row = Some(inner.scrub_row()?);
+        match self.inner.scrub.state.try_lock() {
+            Some(state) => ScrubAlone { inner: &self.inner, state }.step(budget),
+            None => Ok(Scrubbed { busy: true, ..Scrubbed::default() }),
         }
-        let State { row: Some(row), proved } = &mut *state else { return Ok(Scrubbed::default()) };
-        let mut step = Step::new(inner, row, proved, budget);
-        let ended = step.run();
-        let done = step.finish();
-        inner.save_scrub(row)?;
-        ended?;
-        Ok(done)
+    }
+
+    /// Waits for the step that runs, and keeps every other one from running for as long as the value lives, those of
+    /// [`Engine::maintain`] included: they are told that the scrub is busy. So whatever is found meanwhile, one caller hears of.
+    #[must_use]
+    pub fn scrub_alone(&self) -> ScrubAlone<'_> {
+        ScrubAlone { inner: &self.inner, state: self.inner.scrub.state.lock() }
     }
 
     /// How far the scrub came, and how old the oldest verification is. Reads a few rows, and two for each suspect.
@@ -280,6 +276,39 @@ impl Engine {
             verified_since_ms,
             age_ms: self.now_ms().saturating_sub(verified_since_ms),
         })
+    }
+}
+
+/// The right to do the steps of the scrub, which one caller has at a time.
+pub struct ScrubAlone<'a> {
+    inner: &'a Inner,
+    state: MutexGuard<'a, State>,
+}
+
+impl ScrubAlone<'_> {
+    /// Does one step, as [`Engine::scrub_step`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn step(&mut self, budget: ScrubBudget) -> Result<Scrubbed, Failure> {
+        let inner = self.inner;
+        inner.check_writable()?;
+        if self.state.row.is_none() {
+            self.state.row = Some(inner.scrub_row()?);
+        }
+        let State { row: Some(row), proved } = &mut *self.state else { return Ok(Scrubbed::default()) };
+        let mut step = Step::new(inner, row, proved, budget);
+        let ended = step.run();
+        let done = step.finish();
+        inner.save_scrub(row)?;
+        ended?;
+        Ok(done)
+    }
+}
+
+impl fmt::Debug for ScrubAlone<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScrubAlone").finish_non_exhaustive()
     }
 }
 
