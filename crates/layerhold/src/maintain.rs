@@ -55,7 +55,7 @@ impl Engine {
             inner.sweep_parts(&mut done),
             inner.trim_logs(&mut done).map_err(Failure::from),
             inner.txn.store.maintain().map_err(Failure::from),
-            inner.scrub_at_pace(self).map(|scrubbed| done.scrubbed = scrubbed),
+            inner.scrub_at_pace().map(|scrubbed| done.scrubbed = scrubbed),
         ];
         steps.into_iter().collect::<Result<(), Failure>>()?;
         Ok(done)

@@ -58,7 +58,8 @@ pub struct Options {
     /// Default 0: none, and the host calls [`Engine::scrub_step`](crate::Engine::scrub_step) or nobody looks.
     pub scrub_bytes_per_s: u64,
     /// Where [`Engine::maintain`](crate::Engine::maintain) scrubs: how long after the beginning of one pass the next one begins, at the
-    /// earliest. Default 7 days; where the store is too large for the rate, one pass follows the other.
+    /// earliest; blobs of which a read failed are looked at in between. Default 7 days; where the store is too large for the
+    /// rate, one pass follows the other.
     pub scrub_interval_ms: u64,
     /// How long a call waits for a row lock, or for another writer of the same upload session. Default 10 s.
     pub lock_wait_ms: u64,

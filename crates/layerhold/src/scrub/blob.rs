@@ -12,7 +12,7 @@ use crate::format::scrub::BlobMark;
 use crate::format::values::{BlobRow, BlobState, Placement, Row, SuspectRow};
 use crate::name::RegistryName;
 use crate::registry::registry_name;
-use crate::store::{Batch, Direction, Location, LockMode, StorageError};
+use crate::store::{Batch, Direction, Location, LockMode, StorageError, View};
 
 use super::ScrubFinding;
 use super::pass::Step;
@@ -25,12 +25,18 @@ const PIECE: u64 = 1 << 20;
 const PAUSE_MS: u64 = 60_000;
 const LOOKS_IN_VAIN: u32 = 3;
 
-/// Suspects that are looked through for one whose time has come.
-const SUSPECTS_AT_ONCE: usize = 1_000;
-
 /// Whether it is time to look at a suspect again.
-pub(super) fn is_due(suspect: &SuspectRow, now_ms: u64) -> bool {
+fn is_due(suspect: &SuspectRow, now_ms: u64) -> bool {
     suspect.looked_ms == 0 || now_ms.saturating_sub(suspect.looked_ms) >= PAUSE_MS
+}
+
+/// The key of the first blob of which a read failed and whose time has come.
+pub(super) fn due_suspect(view: &dyn View, now_ms: u64) -> Result<Option<Vec<u8>>, StorageError> {
+    let due = collect_some(view, &keys::suspects(), Direction::Forward, 1, |key, value| {
+        let due = SuspectRow::decode(value).is_ok_and(|row| is_due(&row, now_ms));
+        Ok(keys::blob_of(key).filter(|_| due).map(|(registry, digest)| keys::blob(registry, &digest)))
+    })?;
+    Ok(due.into_iter().next())
 }
 
 /// The blob that a step is about.
@@ -41,21 +47,13 @@ struct Subject {
 }
 
 impl Step<'_> {
-    /// Turns to a blob of which a read failed, if there is one whose time has come.
-    pub(super) fn take_suspect(&mut self, now_ms: u64) -> Result<(), Failure> {
-        let view = self.inner.txn.store.view()?;
-        let mut looked = 0;
-        let due = collect_some(view.as_ref(), &keys::suspects(), Direction::Forward, 1, |key, value| {
-            looked += 1;
-            let due = SuspectRow::decode(value).is_ok_and(|row| is_due(&row, now_ms));
-            let blob = keys::blob_of(key).map(|(registry, digest)| keys::blob(registry, &digest));
-            Ok(blob.filter(|_| due && looked <= SUSPECTS_AT_ONCE))
-        })?;
-        drop(view);
-        match due.into_iter().next() {
-            Some(key) => self.begin_blob(key, true),
-            None => Ok(()),
-        }
+    /// Turns to a blob of which a read failed, if there is one whose time has come, and says whether there was.
+    pub(super) fn take_suspect(&mut self) -> Result<bool, Failure> {
+        let now_ms = self.inner.txn.committer.now_ms();
+        let Some(key) = due_suspect(self.inner.txn.store.view()?.as_ref(), now_ms)? else { return Ok(false) };
+        *self.aside = self.row.blob.take();
+        self.begin_blob(key, true)?;
+        Ok(true)
     }
 
     /// Begins with the blob of a row. Small ones are done at once.
@@ -64,17 +62,14 @@ impl Step<'_> {
         if !suspect {
             self.row.mark(since_ms);
         }
-        let Some(subject) = self.subject(&key)? else {
-            self.leave_blob(key, suspect);
-            return Ok(());
-        };
+        let Some(subject) = self.subject(&key)? else { return self.leave_blob(key, suspect) };
         match subject.row.placement {
             Placement::File(location) => {
                 self.row.blob = Some(BlobMark { key, location, offset: 0, since_ms, suspect });
             }
             Placement::Inline(location) => {
                 self.look_at_inline(&subject, location, since_ms)?;
-                self.leave_blob(key, suspect);
+                self.leave_blob(key, suspect)?;
             }
         }
         Ok(())
@@ -97,11 +92,34 @@ impl Step<'_> {
     }
 
     /// Goes on behind a blob. A suspect was looked at out of turn, and the pass has still to come by.
-    fn leave_blob(&mut self, key: Vec<u8>, suspect: bool) {
-        self.row.blob = None;
-        if !suspect {
+    fn leave_blob(&mut self, key: Vec<u8>, suspect: bool) -> Result<(), Failure> {
+        if suspect {
+            self.let_rest(&key)?;
+            self.row.blob = self.aside.take();
+        } else {
+            self.row.blob = None;
             self.row.position = key;
         }
+        Ok(())
+    }
+
+    /// Sees to it that a suspect that is still one, whatever the look came to, does not keep others from being looked at.
+    fn let_rest(&self, key: &[u8]) -> Result<(), Failure> {
+        let inner = self.inner;
+        let Some((registry, digest)) = keys::blob_of(key) else { return Ok(()) };
+        let suspect_key = keys::suspect(registry, &digest);
+        let now_ms = inner.txn.committer.now_ms();
+        let locks = inner.txn.store.lock_and_get(&[(key, LockMode::Exclusive)])?;
+        let known = inner.txn.store.view()?.get(&suspect_key)?.and_then(|known| SuspectRow::decode(&known).ok());
+        let Some(mut known) = known.filter(|known| is_due(known, now_ms)) else { return Ok(()) };
+        let mut batch = Batch::new();
+        if value(&locks, 0).is_none() {
+            batch.delete(&suspect_key);
+        } else {
+            known.looked_ms = now_ms.max(1);
+            batch.put(&suspect_key, &known.encode());
+        }
+        Ok(inner.txn.committer.submit_relaxed(locks, batch)?)
     }
 
     fn look_at_inline(&mut self, subject: &Subject, location: Location, since_ms: u64) -> Result<(), Failure> {
@@ -129,27 +147,25 @@ impl Step<'_> {
             self.subject(&mark.key)?.filter(|subject| subject.row.placement == Placement::File(mark.location));
         let Some(subject) = subject else {
             // Removed, quarantined, or replaced by bytes that were verified when they came.
-            self.leave_blob(mark.key, mark.suspect);
-            return Ok(());
+            return self.leave_blob(mark.key, mark.suspect);
         };
         match self.read_pieces(&subject, &mark) {
             Ok(true) => {
                 self.verified(&subject, mark.since_ms)?;
                 self.count_blob();
-                self.leave_blob(mark.key, mark.suspect);
-                Ok(())
+                self.leave_blob(mark.key, mark.suspect)
             }
             Ok(false) => Ok(()),
             // What the process lacks is lacking for every other blob, too.
             Err(Unfit::Storage(error) | Unfit::File(error @ StorageError::NoDescriptors { .. })) => Err(error.into()),
             Err(Unfit::File(error)) => {
                 self.unreadable(&subject, &error)?;
-                self.leave_blob(mark.key, mark.suspect);
-                Ok(())
+                self.leave_blob(mark.key, mark.suspect)
             }
             Err(unfit) => {
                 match self.judge(&subject, &unfit) {
                     Ok(true) => {}
+                    Ok(false) if mark.suspect => {}
                     Ok(false) => {
                         // What is there now was not looked at: the pass comes upon the row once more.
                         self.row.blob = None;
@@ -161,8 +177,7 @@ impl Step<'_> {
                 }
                 // Computed again, the values agree with all of the bytes; otherwise nothing is left to look at.
                 self.count_blob();
-                self.leave_blob(mark.key, mark.suspect);
-                Ok(())
+                self.leave_blob(mark.key, mark.suspect)
             }
         }
     }

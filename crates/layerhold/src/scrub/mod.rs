@@ -23,10 +23,10 @@ use crate::digest::Digest;
 use crate::engine::{Engine, Inner, collect};
 use crate::error::Failure;
 use crate::format::keys;
-use crate::format::scrub::ScrubRow;
-use crate::format::values::{BlobRow, Row, SuspectRow};
+use crate::format::scrub::{BlobMark, ScrubRow};
+use crate::format::values::{BlobRow, Row};
 use crate::name::{RegistryName, RepositoryName};
-use crate::store::{Batch, Direction, LockMode, StorageError, View};
+use crate::store::{Batch, Direction, Location, LockMode, StorageError, View};
 
 mod blob;
 mod manifest;
@@ -67,7 +67,8 @@ pub struct Scrubbed {
     pub manifests: u64,
     /// What was found wrong, in the order in which it was found.
     pub findings: Vec<ScrubFinding>,
-    /// The pass that it belongs to, from 1; 0 where nothing was done.
+    /// The pass that it belongs to, from 1, or the last one where only unread blobs were looked at between passes; 0 where
+    /// nothing was done.
     pub pass: u64,
     /// Whether the pass ended with it. The next step begins another one.
     pub pass_completed: bool,
@@ -223,7 +224,18 @@ pub(crate) struct State {
     /// Read from its row by the first step.
     row: Option<ScrubRow>,
     /// The location whose chaining values were proved by the root last.
-    proved: Option<crate::store::Location>,
+    proved: Option<Location>,
+    /// The blob that the pass is in the middle of, while a suspect is looked at. A restart begins with it anew.
+    aside: Option<BlobMark>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// Suspects, then the pass that runs or the next one.
+    Pass,
+    /// Suspects alone.
+    Suspects,
 }
 
 struct Pace {
@@ -241,10 +253,7 @@ impl Engine {
     /// # Errors
     /// Those of the rows' storage. The next step tries the same place again.
     pub fn scrub_step(&self, budget: ScrubBudget) -> Result<Scrubbed, Failure> {
-        match self.inner.scrub.state.try_lock() {
-            Some(state) => ScrubAlone { inner: &self.inner, state }.step(budget),
-            None => Ok(Scrubbed { busy: true, ..Scrubbed::default() }),
-        }
+        self.inner.try_scrub(Due::Pass, budget)
     }
 
     /// Waits for the step that runs, and keeps every other one from running for as long as the value lives, those of
@@ -291,14 +300,25 @@ impl ScrubAlone<'_> {
     /// # Errors
     /// As there.
     pub fn step(&mut self, budget: ScrubBudget) -> Result<Scrubbed, Failure> {
+        self.step_of(Due::Pass, budget)
+    }
+
+    fn step_of(&mut self, due: Due, budget: ScrubBudget) -> Result<Scrubbed, Failure> {
         let inner = self.inner;
         inner.check_writable()?;
         if self.state.row.is_none() {
             self.state.row = Some(inner.scrub_row()?);
         }
-        let State { row: Some(row), proved } = &mut *self.state else { return Ok(Scrubbed::default()) };
-        let mut step = Step::new(inner, row, proved, budget);
-        let ended = step.run();
+        let State { row: Some(row), proved, aside } = &mut *self.state else { return Ok(Scrubbed::default()) };
+        if row.blob.is_none() {
+            // A step ended early between a suspect and what was put aside for it.
+            row.blob = aside.take();
+        }
+        let mut step = Step::new(inner, row, proved, aside, budget);
+        let ended = match due {
+            Due::Pass => step.run(),
+            Due::Suspects => step.look_at_suspects(),
+        };
         let done = step.finish();
         inner.save_scrub(row)?;
         ended?;
@@ -347,7 +367,7 @@ impl Inner {
     }
 
     /// The step that [`Engine::maintain`] owes since its last call, within the rate and the interval.
-    pub(crate) fn scrub_at_pace(&self, engine: &Engine) -> Result<Scrubbed, Failure> {
+    pub(crate) fn scrub_at_pace(&self) -> Result<Scrubbed, Failure> {
         let rate = self.options.scrub_bytes_per_s;
         if rate == 0 {
             return Ok(Scrubbed::default());
@@ -364,27 +384,29 @@ impl Inner {
             pace.left
         };
         let Ok(bytes @ 1..) = u64::try_from(left) else { return Ok(Scrubbed::default()) };
-        if !self.scrub_is_due()? {
-            return Ok(Scrubbed::default());
-        }
-        let done = engine.scrub_step(ScrubBudget::bytes(bytes))?;
+        let Some(due) = self.scrub_due()? else { return Ok(Scrubbed::default()) };
+        let done = self.try_scrub(due, ScrubBudget::bytes(bytes))?;
         if let Some(pace) = self.scrub.pace.lock().as_mut() {
             pace.left = pace.left.saturating_sub(i64::try_from(done.bytes).unwrap_or(i64::MAX));
         }
         Ok(done)
     }
 
-    /// Whether a pass is under way, or the next one should begin, or a blob could not be read.
-    fn scrub_is_due(&self) -> Result<bool, StorageError> {
+    /// What a step would do: a pass is under way, or the next one should begin, or a blob could not be read.
+    fn scrub_due(&self) -> Result<Option<Due>, StorageError> {
         let row = self.scrub_row()?;
         let now_ms = self.txn.committer.now_ms();
         if row.running || now_ms.saturating_sub(row.started_ms) >= self.options.scrub_interval_ms {
-            return Ok(true);
+            return Ok(Some(Due::Pass));
         }
-        let view = self.txn.store.view()?;
-        let due = collect(view.as_ref(), &keys::suspects(), Direction::Forward, 1, |_, value| {
-            Ok(SuspectRow::decode(value).is_ok_and(|row| blob::is_due(&row, now_ms)))
-        })?;
-        Ok(due.contains(&true))
+        let suspect = row.blob.is_some() || blob::due_suspect(self.txn.store.view()?.as_ref(), now_ms)?.is_some();
+        Ok(suspect.then_some(Due::Suspects))
+    }
+
+    fn try_scrub(&self, due: Due, budget: ScrubBudget) -> Result<Scrubbed, Failure> {
+        match self.scrub.state.try_lock() {
+            Some(state) => ScrubAlone { inner: self, state }.step_of(due, budget),
+            None => Ok(Scrubbed { busy: true, ..Scrubbed::default() }),
+        }
     }
 }

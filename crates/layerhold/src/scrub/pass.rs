@@ -9,7 +9,7 @@ use crate::error::Failure;
 use crate::format::codec::Encoder;
 use crate::format::keys::{self, Family};
 use crate::format::rows::well_formed;
-use crate::format::scrub::ScrubRow;
+use crate::format::scrub::{BlobMark, ScrubRow};
 use crate::store::{Direction, KeyRange, Location, LockMode};
 use crate::txn::{Commit, Decision, Stop, no_limit};
 
@@ -27,6 +27,8 @@ pub(super) struct Step<'a> {
     pub(super) inner: &'a Inner,
     pub(super) row: &'a mut ScrubRow,
     pub(super) proved: &'a mut Option<Location>,
+    /// The blob that the pass is in the middle of, while a suspect is looked at.
+    pub(super) aside: &'a mut Option<BlobMark>,
     pub(super) done: Scrubbed,
     /// Bytes that may still be read.
     left: u64,
@@ -49,34 +51,47 @@ impl<'a> Step<'a> {
         inner: &'a Inner,
         row: &'a mut ScrubRow,
         proved: &'a mut Option<Location>,
+        aside: &'a mut Option<BlobMark>,
         budget: ScrubBudget,
     ) -> Self {
-        Self { inner, row, proved, done: Scrubbed::default(), left: budget.bytes }
+        Self { inner, row, proved, aside, done: Scrubbed::default(), left: budget.bytes }
     }
 
     pub(super) fn finish(self) -> Scrubbed {
         self.done
     }
 
+    /// Looks at suspects, then goes on with the pass, or begins one.
     pub(super) fn run(&mut self) -> Result<(), Failure> {
         let now_ms = self.inner.txn.committer.now_ms();
         if !self.row.running {
-            let (pass, previous) = (self.row.pass + 1, std::mem::take(&mut self.row.previous));
-            *self.row = ScrubRow { pass, running: true, started_ms: now_ms, previous, ..ScrubRow::default() };
+            let ScrubRow { pass, previous, blob, .. } = std::mem::take(self.row);
+            *self.row =
+                ScrubRow { pass: pass + 1, running: true, started_ms: now_ms, previous, blob, ..ScrubRow::default() };
         }
-        self.done.pass = self.row.pass;
         // The first bytes of a blob in the middle were read before now, and it lies behind the position.
-        if self.row.blob.as_ref().is_none_or(|blob| blob.suspect) {
+        if self.aside.is_none() && self.row.blob.as_ref().is_none_or(|blob| blob.suspect) {
             self.row.mark(now_ms);
         }
-        if self.row.blob.is_none() {
-            self.take_suspect(now_ms)?;
-        }
+        self.look_at_suspects()?;
         while self.left > 0 && !self.done.pass_completed {
             if self.row.blob.is_some() {
                 self.go_on_with_blob()?;
             } else {
                 self.look_at_rows()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the blobs of which a read failed and whose time has come.
+    pub(super) fn look_at_suspects(&mut self) -> Result<(), Failure> {
+        self.done.pass = self.row.pass;
+        while self.left > 0 {
+            if self.row.blob.as_ref().is_some_and(|blob| blob.suspect) {
+                self.go_on_with_blob()?;
+            } else if !self.take_suspect()? {
+                break;
             }
         }
         Ok(())

@@ -612,6 +612,95 @@ fn maintenance_scrubs_at_its_rate_and_rests_between_passes() {
     assert!(rig.engine.maintain().unwrap().scrubbed.bytes > 0);
 }
 
+fn one_failed_read(rig: &Rig, digest: &Digest) {
+    rig.failing.arm(Fault { call: Some(Call::Read), nth: 1, failure: Failure::Eio, repeat: Repeat::Once });
+    assert!(rig.app().blob(digest).unwrap().read_at(0, &mut [0; 10]).is_err());
+    assert!(rig.row(&keys::suspect(REGISTRY, digest)).is_some());
+}
+
+#[test]
+fn a_failed_read_between_passes_is_looked_at_and_begins_no_pass() {
+    let rig = Rig::with(options().with_scrub_bytes_per_s(20_000).with_scrub_interval_ms(3_600_000));
+    let blobs: Vec<_> = (0..4).map(|seed| rig.pushed(seed).0).collect();
+    rig.clock.advance(1_000);
+    pass(&rig);
+    let before = rig.engine.scrub_progress().unwrap();
+    // One that cannot be read comes first in the order of keys, and its time has not come again.
+    let first = blobs.iter().min().unwrap();
+    let row = SuspectRow {
+        generation: rig.blob_row(first).generation,
+        since_ms: 1,
+        looked_ms: rig.engine.now_ms(),
+        failures: 1,
+    };
+    rig.set_row(&keys::suspect(REGISTRY, first), Some(&row.encode()));
+    one_failed_read(&rig, blobs.iter().max().unwrap());
+    rig.engine.maintain().unwrap();
+    rig.clock.advance(10_000);
+    let done = rig.engine.maintain().unwrap().scrubbed;
+    // A blob of six groups is more than a second's worth, and is read to its end.
+    assert!(done.bytes > 0 && !done.pass_completed && done.findings.is_empty(), "{done:?}");
+    rig.clock.advance(10_000);
+    rig.engine.maintain().unwrap();
+    let after = rig.engine.scrub_progress().unwrap();
+    assert_eq!((after.pass, after.running, after.started_ms), (before.pass, false, before.started_ms));
+    assert_eq!(after.suspects, 1, "only the first one is left");
+    rig.clock.advance(60_000);
+    rig.engine.maintain().unwrap();
+    rig.clock.advance(10_000);
+    rig.engine.maintain().unwrap();
+    let after = rig.engine.scrub_progress().unwrap();
+    assert_eq!((after.pass, after.running, after.suspects), (before.pass, false, 0));
+    assert!(after.verified_since_ms >= before.verified_since_ms);
+}
+
+#[test]
+fn a_suspect_waits_for_no_large_blob_and_the_large_blob_goes_on_where_it_was() {
+    let rig = Rig::new();
+    let large = rig.push(&noise(5, 300 * GROUP));
+    let (other, _) = rig.pushed(1);
+    let row = |rig: &Rig| ScrubRow::decode(&rig.row(&keys::meta::scrub()).unwrap()).unwrap();
+    let in_the_middle = |rig: &Rig| row(rig).blob.filter(|blob| blob.key == keys::blob(REGISTRY, &large));
+    rig.engine.scrub_step(ScrubBudget::bytes(1)).unwrap();
+    while in_the_middle(&rig).is_none_or(|blob| blob.offset < 100 * GROUP as u64) {
+        rig.engine.scrub_step(ScrubBudget::bytes(10_000)).unwrap();
+    }
+    let (offset, marks) = (in_the_middle(&rig).unwrap().offset, row(&rig).marks);
+    rig.clock.advance(1_000);
+    one_failed_read(&rig, &other);
+    while rig.row(&keys::suspect(REGISTRY, &other)).is_some() {
+        let done = rig.engine.scrub_step(ScrubBudget::bytes(5_000)).unwrap();
+        assert!(!done.pass_completed);
+        assert_eq!(row(&rig).marks, marks, "the large blob was begun before");
+    }
+    rig.engine.scrub_step(ScrubBudget::bytes(1)).unwrap();
+    let after = in_the_middle(&rig).unwrap().offset;
+    assert!((offset..=offset + 4 * GROUP as u64).contains(&after), "{offset} {after}");
+    let done = pass(&rig);
+    assert_eq!((done.pass, done.findings.len()), (1, 0));
+    assert!(done.bytes < 250 * GROUP as u64, "{done:?}");
+}
+
+#[test]
+fn a_suspect_that_leads_nowhere_keeps_no_other_waiting() {
+    let rig = Rig::new();
+    let blobs: Vec<_> = (0..3).map(|seed| rig.pushed(seed).0).collect();
+    let suspect = |digest: &Digest| keys::suspect(REGISTRY, digest);
+    let mut ordered = blobs;
+    ordered.sort();
+    for digest in &ordered {
+        let generation = rig.blob_row(digest).generation;
+        let row = SuspectRow { generation, since_ms: 1, looked_ms: 0, failures: 0 };
+        rig.set_row(&suspect(digest), Some(&row.encode()));
+    }
+    rig.set_row(&keys::blob(REGISTRY, &ordered[0]), None);
+    rig.set_row(&keys::blob(REGISTRY, &ordered[1]), Some(&[0xff; 5]));
+    let done = pass(&rig);
+    assert!(done.findings.iter().all(|found| matches!(found, ScrubFinding::Row { .. })), "{done:?}");
+    let left: Vec<_> = ordered.iter().map(|digest| rig.row(&suspect(digest)).is_some()).collect();
+    assert_eq!(left, [false, true, false]);
+}
+
 #[test]
 fn pushes_pulls_and_deletions_go_on_beside_a_scrub() {
     let rig = Rig::new();
