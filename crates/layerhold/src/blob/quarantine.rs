@@ -97,13 +97,15 @@ enum Whole {
 }
 
 impl Inner {
-    /// Finds out what is wrong where reading found something wrong, and acts on it. `row` is the row that led there.
+    /// Finds out what is wrong where reading found something wrong, and acts on it. `row` is the row that led there;
+    /// `bytes_read` is raised by what was read of the whole blob for it.
     pub(crate) fn judge(
         &self,
         registry: RegistryId,
         digest: &Digest,
         row: &BlobRow,
         unfit: &Unfit,
+        bytes_read: &mut u64,
     ) -> Result<Verdict, Unjudged> {
         if let (Unfit::Bytes { offset }, Placement::File(location)) = (unfit, row.placement)
             && self.reads_right(&keys::blob(registry, digest), row, location, *offset)?
@@ -115,7 +117,7 @@ impl Inner {
             (Unfit::Bytes { offset }, Placement::File(location)) if self.outboard_is_right(row, location)? => {
                 Ok(self.quarantine(registry, digest, row.placement, Damage::Bytes { offset: *offset })?)
             }
-            _ => self.judge_whole(registry, digest, row),
+            _ => self.judge_whole(registry, digest, row, bytes_read),
         }
     }
 
@@ -170,7 +172,13 @@ impl Inner {
 
     /// Reads all bytes of a blob. If they have the digest, what was wrong is beside them and is computed again; if not,
     /// the blob is quarantined.
-    fn judge_whole(&self, registry: RegistryId, digest: &Digest, row: &BlobRow) -> Result<Verdict, Unjudged> {
+    fn judge_whole(
+        &self,
+        registry: RegistryId,
+        digest: &Digest,
+        row: &BlobRow,
+        bytes_read: &mut u64,
+    ) -> Result<Verdict, Unjudged> {
         let _turn = self.judging.take_turn(row.placement.location());
         let key = keys::blob(registry, digest);
         let stored = self.txn.store.view()?.get(&key)?;
@@ -193,9 +201,9 @@ impl Inner {
             Placement::Inline(location) => {
                 inline_whole(digest, row, self.txn.store.view()?.get(&keys::inline_bytes(location))?)
             }
-            Placement::File(location) => match self.file_whole(digest, row, location)? {
+            Placement::File(location) => match self.file_whole(digest, row, location, bytes_read)? {
                 // Wrong bytes count only where the medium gives them twice.
-                Whole::Damaged(Damage::Digest) => self.file_whole(digest, row, location)?,
+                Whole::Damaged(Damage::Digest) => self.file_whole(digest, row, location, bytes_read)?,
                 whole => whole,
             },
         };
@@ -211,7 +219,13 @@ impl Inner {
         })
     }
 
-    fn file_whole(&self, digest: &Digest, row: &BlobRow, location: Location) -> Result<Whole, Unjudged> {
+    fn file_whole(
+        &self,
+        digest: &Digest,
+        row: &BlobRow,
+        location: Location,
+        bytes_read: &mut u64,
+    ) -> Result<Whole, Unjudged> {
         let _pin = self.open_blobs.pin(location);
         let Ok(group_len) = GroupLen::new(row.group_len) else { return Ok(Whole::Damaged(Damage::Digest)) };
         if group_len.group_count(row.size) > GROUPS_REBUILT_MAX {
@@ -230,6 +244,7 @@ impl Inner {
         let mut hasher = DigestHasher::new(digest.algorithm());
         let mut values = Vec::new();
         let read = read_whole(file.as_ref(), row.size, |bytes| {
+            *bytes_read += bytes.len() as u64;
             hasher.update(bytes);
             fingerprint.update(bytes);
             values.append(&mut fingerprint.take_groups().values);

@@ -220,7 +220,7 @@ impl Inner {
         let failed = match unfit {
             Unfit::File(error) => error,
             Unfit::Storage(error) => return Err(error),
-            unfit => match (self.judge(registry, digest, row, &unfit), unfit) {
+            unfit => match (self.judge(registry, digest, row, &unfit, &mut 0), unfit) {
                 (Ok(verdict), _) => return Ok(verdict),
                 (Err(Unjudged::File(error)), _) if error.is_unreadable() => error,
                 // The bytes are not what was stored, whatever keeps the row from saying so.

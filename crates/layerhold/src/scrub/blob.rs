@@ -249,15 +249,16 @@ impl Step<'_> {
     /// others were there meanwhile.
     fn judge(&mut self, subject: &Subject, unfit: &Unfit) -> Result<bool, Unjudged> {
         let Subject { registry, digest, row } = subject;
-        let verdict = self.inner.judge(*registry, digest, row, unfit)?;
+        let mut bytes_read = 0;
+        let verdict = self.inner.judge(*registry, digest, row, unfit, &mut bytes_read);
+        self.spend(bytes_read);
+        let verdict = verdict?;
         let (name, digest) = (self.registry(*registry)?, *digest);
         match verdict {
             Verdict::Damaged(Some(damage)) => {
                 self.found(ScrubFinding::BlobQuarantined { registry: name, digest, damage })?;
             }
             Verdict::LookAgain(Changed::Rebuilt) => {
-                // All of the bytes were read for it.
-                self.spend(row.size);
                 self.found(ScrubFinding::BlobRebuilt { registry: name, digest })?;
             }
             Verdict::Damaged(None) => {}

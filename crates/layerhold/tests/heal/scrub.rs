@@ -701,6 +701,24 @@ fn a_suspect_that_leads_nowhere_keeps_no_other_waiting() {
     assert_eq!(left, [false, true, false]);
 }
 
+/// What a whole blob costs is charged, whatever comes of it.
+#[test]
+fn a_judgement_of_a_whole_blob_counts_as_bytes_that_were_read() {
+    for damaged in [false, true] {
+        let rig = Rig::new();
+        let size = 300 * GROUP as u64;
+        let digest = rig.push(&noise(5, 300 * GROUP));
+        rig.set_row(&keys::groups(rig.location(&digest), 0), None);
+        if damaged {
+            damage::flip_bit(&rig.fs, &rig.file(&digest), 8).unwrap();
+        }
+        let done = rig.engine.scrub_step(ScrubBudget::bytes(10_000)).unwrap();
+        assert_eq!(done.findings.len(), 1, "{done:?}");
+        // Wrong bytes are read twice.
+        assert!((size..=size + 20_000).contains(&(done.bytes / (1 + u64::from(damaged)))), "{done:?}");
+    }
+}
+
 #[test]
 fn pushes_pulls_and_deletions_go_on_beside_a_scrub() {
     let rig = Rig::new();
