@@ -375,8 +375,12 @@ impl Inner {
         Ok(())
     }
 
-    /// Remembers that a sync of a file failed. Its session is lost; three within a minute are the medium's fault.
-    pub(crate) fn note_failed_sync(&self) {
+    /// Remembers that a sync of a file or of its directory failed, if that is what an error says for the first time.
+    /// Sessions are lost; three such syncs within a minute are the medium's fault.
+    pub(crate) fn note_failed_sync(&self, error: &StorageError) {
+        if !error.is_first_report_of_failed_sync() {
+            return;
+        }
         let now_ms = self.components.clock.monotonic_ms();
         let mut syncs = self.failed_syncs.lock();
         syncs.at_ms.retain(|at_ms| now_ms.saturating_sub(*at_ms) < FAILED_SYNCS_MS);

@@ -120,6 +120,9 @@ pub enum StorageError {
     Closed,
 }
 
+/// What was attempted where a sync that failed earlier had been asked to cover something of another caller's as well.
+pub(crate) const SHARED_SYNC: &str = "sync shared with an earlier caller";
+
 impl StorageError {
     /// Names an operating-system error by what was attempted; `NoSpace`, `NoDescriptors` or `ReadOnly` where that is what
     /// it says.
@@ -148,6 +151,13 @@ impl StorageError {
             Self::Io { operation, .. } | Self::NoSpace { operation, .. } => operation.starts_with("sync"),
             _ => false,
         }
+    }
+
+    /// Whether this is the report of one sync that failed, and not of one that was reported to somebody else already.
+    pub(crate) fn is_first_report_of_failed_sync(&self) -> bool {
+        let shared =
+            matches!(self, Self::Io { operation, .. } | Self::NoSpace { operation, .. } if *operation == SHARED_SYNC);
+        self.is_failed_sync() && !shared
     }
 
     /// Whether the medium could not give what is on it. It may be able to the next time, so this says nothing of the bytes.

@@ -151,8 +151,9 @@ impl Repository {
     /// Ends a session whose file failed in a sync: nothing is known of the file any more, and no sync is tried twice.
     pub(crate) fn give_up_file(&self, id: &UploadId, error: &StorageError, call: &Call) {
         if error.is_failed_sync() {
-            self.inner().note_failed_sync();
             drop(self.end_session(id, End::Cancelled, &Call::by(call.principal.clone())));
+            // After its session: this one may be the last that the store takes.
+            self.inner().note_failed_sync(error);
         }
     }
 

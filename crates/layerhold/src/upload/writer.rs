@@ -133,6 +133,8 @@ impl UploadWriter {
             if let Some(live) = self.live.take() {
                 live.discard(inner);
             }
+            // The directory of a new file may be new as well.
+            self.repository.give_up_file(&self.id, &error, &self.call);
             return Err(error.into());
         }
         Ok(())

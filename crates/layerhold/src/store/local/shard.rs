@@ -7,6 +7,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::DIRECTORY;
 use crate::store::StorageError;
+use crate::store::error::SHARED_SYNC;
 use crate::store::fs::{EntryKind, FileSystem};
 
 /// One shard for each first byte of a location.
@@ -168,5 +169,5 @@ impl Shard {
 
 fn failed_earlier(number: u8) -> StorageError {
     let message = "an earlier sync of the directory failed";
-    StorageError::io("sync directory", path_of(number), io::Error::other(message))
+    StorageError::io(SHARED_SYNC, path_of(number), io::Error::other(message))
 }
