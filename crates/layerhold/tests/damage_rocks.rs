@@ -226,6 +226,40 @@ fn half_of_a_manifest_costs_no_file_of_the_newer_state() {
     assert!(losses > 0, "no cut gave an older state");
 }
 
+/// RocksDB's reader of logs does not move on from such a record: a store whose MANIFEST has one opened for ever.
+#[test]
+fn one_bit_in_a_manifest_does_not_keep_an_opening_busy_for_ever() {
+    const BLOCK: usize = 32 << 10;
+    let directory = tempfile::tempdir().unwrap();
+    let (rest, _) = grown(directory.path());
+    let manifest = state(&rest).into_keys().find(|path| path.to_string_lossy().contains("MANIFEST")).unwrap();
+    let whole = fs::read(rest.join(&manifest)).unwrap();
+    assert!(whole.len() < BLOCK, "one block");
+    let (mut at, mut records) = (0, 0);
+    while let Some(&[_, _, _, _, low, high, kind]) = whole.get(at..at + 7) {
+        let damaged = directory.path().join("damaged");
+        copy(&rest, &damaged);
+        let mut bytes = whole.clone();
+        bytes[at + 6] = kind ^ 4;
+        fs::write(damaged.join(&manifest), bytes).unwrap();
+        let before = state(&damaged);
+        let (say, hear) = std::sync::mpsc::channel();
+        let opened = damaged.clone();
+        std::thread::spawn(move || {
+            let kinds = [Engine::open(&opened, small_options()), Engine::open_read_only(&opened, small_options())];
+            let examined = recovery::examine(&opened, &small_options()).map(|examination| examination.readable);
+            let _ = say.send((kinds.map(|opened| opened.map(drop).map_err(|error| error.kind())), examined.unwrap()));
+        });
+        let (opened, readable) = hear.recv_timeout(std::time::Duration::from_secs(60)).expect("opening ends");
+        assert_eq!(opened, [Err(ErrorKind::Corrupt); 2], "record {records}");
+        assert!(!readable && state(&damaged) == before, "record {records}");
+        fs::remove_dir_all(&damaged).unwrap();
+        at += 7 + usize::from(u16::from_le_bytes([low, high]));
+        records += 1;
+    }
+    assert!(records > 2, "{records} records");
+}
+
 #[test]
 fn whole_parts_that_are_gone_are_damage() {
     let directory = tempfile::tempdir().unwrap();

@@ -325,19 +325,64 @@ impl RocksHome {
         Ok(entries.into_iter().filter(|entry| entry.kind == EntryKind::File).map(|entry| entry.name).collect())
     }
 
-    /// The one MANIFEST there is, where CURRENT names none.
-    fn unnamed_manifest(&self) -> Result<Option<String>, StorageError> {
-        let files = self.files()?;
+    /// The MANIFEST that CURRENT names, if it is among `files`.
+    fn named_manifest(&self, files: &[String]) -> Option<String> {
         let mut bytes = [0; 64];
         let current = self.fs.open(Path::new(CURRENT), OpenMode::Read);
         let read = current.and_then(|file| file.read_at(&mut bytes, 0)).unwrap_or(0);
         let named = bytes.get(..read).and_then(|name| name.strip_suffix(b"\n"));
-        if files.iter().any(|file| is_manifest(file) && Some(file.as_bytes()) == named) {
+        files.iter().find(|file| is_manifest(file) && Some(file.as_bytes()) == named).cloned()
+    }
+
+    /// The one MANIFEST there is, where CURRENT names none.
+    fn unnamed_manifest(&self) -> Result<Option<String>, StorageError> {
+        let files = self.files()?;
+        if self.named_manifest(&files).is_some() {
             return Ok(None);
         }
         let mut manifests = files.into_iter().filter(|file| is_manifest(file));
         Ok(manifests.next().filter(|_| manifests.next().is_none()))
     }
+
+    /// Refuses a MANIFEST over which RocksDB would never come to an end: behind a record of a kind that only a log has which
+    /// is used again, its reader stays where it is. Nothing else about the file is judged here.
+    fn check_manifest(&self) -> Result<(), StorageError> {
+        let Some(manifest) = self.named_manifest(&self.files()?) else { return Ok(()) };
+        let path = Path::new(DIRECTORY).join(&manifest);
+        let io = |e| StorageError::io("read", &path, e);
+        let file = self.fs.open(&path, OpenMode::Read).map_err(io)?;
+        let len = file.len().map_err(io)?;
+        let mut block = Vec::new();
+        for at in (0..len).step_by(LOG_BLOCK_LEN) {
+            block.resize(usize::try_from(len - at).map_or(LOG_BLOCK_LEN, |left| left.min(LOG_BLOCK_LEN)), 0);
+            file.read_exact_at(&mut block, at).map_err(io)?;
+            if let Some(kind) = kinds_of_records(&block).find(|kind| is_of_a_used_log(*kind)) {
+                return Err(StorageError::corrupt(format!("{manifest} has a record of kind {kind}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Length of the blocks of RocksDB's logs, of which a MANIFEST is one, and of the header of a record: a checksum of 4 bytes, a
+/// length of 2 and a kind.
+const LOG_BLOCK_LEN: usize = 32 << 10;
+const LOG_HEADER_LEN: usize = 7;
+
+/// The kinds of the records in a block, up to where a reader passes over the rest of it.
+fn kinds_of_records(block: &[u8]) -> impl Iterator<Item = u8> + '_ {
+    let mut rest = block;
+    std::iter::from_fn(move || {
+        let [_, _, _, _, low, high, kind] = *rest.first_chunk::<LOG_HEADER_LEN>()?;
+        let len = usize::from(u16::from_le_bytes([low, high]));
+        rest = if (kind, len) == (0, 0) { &[] } else { rest.get(LOG_HEADER_LEN + len..).unwrap_or_default() };
+        Some(kind)
+    })
+}
+
+/// Records of logs whose files are used again (RocksDB's `kRecyclable...`), as no log here is.
+fn is_of_a_used_log(kind: u8) -> bool {
+    matches!(kind, 5..=8 | 11 | 131)
 }
 
 /// The file that names the table's MANIFEST, below the root of the store.
@@ -354,10 +399,12 @@ impl TableHome for RocksHome {
     }
 
     fn open(&self) -> Result<Box<dyn Table>, StorageError> {
+        self.check_manifest()?;
         Ok(Box::new(RocksTable::open(&self.path, self.options)?))
     }
 
     fn open_read_only(&self) -> Result<Box<dyn Table>, StorageError> {
+        self.check_manifest()?;
         Ok(Box::new(RocksTable::open_read_only(&self.path, self.options)?))
     }
 
