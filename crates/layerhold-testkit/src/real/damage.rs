@@ -186,10 +186,10 @@ impl Template {
             _ => "refused by some answers",
         };
         drop((registry, test));
-        if rng.below(AGAIN) == 0 {
-            if let Ok(test) = self.open(work, damage, 1)? {
-                self.ask_all(&registry_of(&test)?, damage)?;
-            }
+        if rng.below(AGAIN) == 0
+            && let Ok(test) = self.open(work, damage, 1)?
+        {
+            self.ask_all(&registry_of(&test)?, damage)?;
         }
         Ok(how.to_owned())
     }
