@@ -25,10 +25,11 @@ use crate::engine::{REGISTRY, SharedTable, TestEngine, current};
 use crate::fs::{SimFileSystem, mix};
 use crate::judge::{Found, Judge, Wrong};
 use crate::operation::Operation;
-use crate::operation::request::Request;
+use crate::operation::request::{RegistryRequest, Request};
 use crate::runner::{Disagreement, Ended, Runner};
 use crate::sound::sound;
 use crate::technique::Outcome;
+use crate::trouble::Trouble;
 
 /// How much of what a cut can leave is opened.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +74,7 @@ pub fn cut_the_making(seed: u64, bounds: Bounds) -> Outcome {
     fs.watch(None);
     drop(made.expect("an engine on an empty disk"));
     let last = Moment::now(&fs, &current(&table));
-    let mut scene = Scene { judge: None, compared: HashMap::new(), salt: 0 };
+    let mut scene = Scene { judge: None, trouble: None, compared: HashMap::new(), salt: 0 };
     let cuts = take(&moments).into_iter().map(|moment| (moment, false)).chain([(last, true)]);
     for (number, (moment, made)) in cuts.enumerate() {
         explorer.outcome.count("cuts", 1);
@@ -110,6 +111,8 @@ type Moments = Arc<Mutex<Vec<Moment>>>;
 struct Scene<'a> {
     /// Who knows what must be there; nobody where nothing was acknowledged.
     judge: Option<&'a Judge>,
+    /// What had befallen the store.
+    trouble: Option<Trouble>,
     /// What recoveries led to and was compared, by a hash of rows and blob files.
     compared: HashMap<u64, Result<Found, Arc<Wrong>>>,
     salt: u64,
@@ -182,6 +185,15 @@ impl Explorer {
         self.outcome
     }
 
+    /// Runs one step of a workload, with cuts in it or without. Whether there was anything to do.
+    pub fn step(&mut self, letter: &Letter, cut: bool) -> Result<bool, Disagreement> {
+        match letter {
+            Letter::Asked(operations) if cut => self.run_and_cut(operations),
+            Letter::Asked(operations) => self.run(operations).map(|()| true),
+            Letter::Befalls(trouble) => self.befall(*trouble, cut),
+        }
+    }
+
     /// Runs operations without a cut.
     pub fn run(&mut self, operations: &[Operation]) -> Result<(), Disagreement> {
         for operation in operations {
@@ -213,29 +225,63 @@ impl Explorer {
                 }
                 // An upload that was begun in this very request has got its id only now.
                 judge.learn(&self.runner);
-                self.explore_all(&judge, &request);
+                self.explore_all(&judge, &request, None);
                 last = Some(request);
             }
         }
         let Some(request) = last else { return Ok(false) };
-        let judge = Judge::new(&self.runner, None);
-        let moment = Moment::now(&fs, &current(&table));
-        self.moments.lock().unwrap_or_else(PoisonError::into_inner).push(moment);
-        self.explore_all(&judge, &request);
+        self.cut_behind(&request);
         Ok(true)
     }
 
-    fn explore_all(&mut self, judge: &Judge, request: &Request) {
+    /// Lets something befall the store, and the engine do what it does then; with `cut` opens what cuts in that can leave.
+    /// Whether there was anything that it could befall.
+    pub fn befall(&mut self, trouble: Trouble, cut: bool) -> Result<bool, Disagreement> {
+        let (Some(fs), Some(table)) = (self.runner.test.fs().cloned(), self.runner.test.shared_table().cloned()) else {
+            return Ok(false);
+        };
+        if !trouble.harm(&self.runner) {
+            return Ok(false);
+        }
+        let mut judge = Judge::new(&self.runner, None);
+        judge.expect_spoiled(trouble.spoils());
+        if cut {
+            watch(&fs, &table, &self.moments);
+        }
+        let worked = trouble.work(&mut self.runner);
+        fs.watch(None);
+        // Only for the report: no request stands for what was done.
+        let request = Request::Registry(RegistryRequest::Maintain);
+        worked.map_err(|wrong| self.runner.disagreement(&request, &format!("{trouble:?}: {wrong}"), "is made good"))?;
+        self.runner.acknowledge();
+        if cut {
+            self.explore_all(&judge, &request, Some(trouble));
+            self.cut_behind(&request);
+        }
+        Ok(true)
+    }
+
+    /// Opens what a cut behind all that was done can leave.
+    fn cut_behind(&mut self, request: &Request) {
+        let (Some(fs), Some(table)) = (self.runner.test.fs(), self.runner.test.table()) else { return };
+        let judge = Judge::new(&self.runner, None);
+        let moment = Moment::now(fs, &table);
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner).push(moment);
+        self.explore_all(&judge, request, None);
+    }
+
+    fn explore_all(&mut self, judge: &Judge, request: &Request, trouble: Option<Trouble>) {
         let moments = take(&self.moments);
         let salt = mix(self.outcome.counts.get("cuts").copied().unwrap_or(0) + 1);
-        let mut scene = Scene { judge: Some(judge), compared: HashMap::new(), salt };
+        let mut scene = Scene { judge: Some(judge), trouble, compared: HashMap::new(), salt };
         let demand = Demand { found: Found::EITHER, sequence: judge.sequence(), made: true };
         for (number, moment) in moments.iter().enumerate() {
             self.outcome.count("cuts", 1);
             if let Err(wrong) = self.explore(&mut scene, moment, demand, 1) {
                 let (found, expected) = (&wrong.found, &wrong.expected);
                 let mut report = self.runner.disagreement(request, found, expected).report;
-                report = format!("power cut before mutating call {} of the last request: {report}", number + 1);
+                let of = trouble.map_or_else(|| "the last request".to_owned(), |trouble| format!("{trouble:?}"));
+                report = format!("power cut before mutating call {} of {of}: {report}", number + 1);
                 self.outcome.violation(report);
                 // One violation for each request: the next cuts mostly find the same.
                 return;
@@ -304,7 +350,10 @@ impl Explorer {
         if deeper {
             watch(&fs, &shared, &moments);
         }
-        let opened = self.runner.test.on(fs.clone(), Arc::clone(&shared));
+        let opened = match scene.trouble {
+            Some(Trouble::LostFormat) => self.runner.test.on_restored(fs.clone(), Arc::clone(&shared)),
+            _ => self.runner.test.on(fs.clone(), Arc::clone(&shared)),
+        };
         fs.watch(None);
         let test = match opened {
             Err(error) if !demand.made && error.kind() == ErrorKind::NotFound => {
@@ -353,13 +402,20 @@ impl Explorer {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => {
                 self.outcome.count("results compared with the model", 1);
-                let judge = || {
-                    let found = scene.judge.map_or(Ok(Found::EITHER), |judge| judge.look(&test))?;
-                    is_sound(&test)?;
-                    scene.judge.map_or_else(|| takes_work(&test), |judge| judge.ask_again(&test))?;
-                    is_sound(&test).map(|()| found)
+                let runner = &self.runner;
+                let judged = match (scene.judge, scene.trouble) {
+                    (None, _) => is_sound(&test).and_then(|()| takes_work(&test)).map(|()| Found::EITHER),
+                    (Some(judge), None) => judge.look(&test).and_then(|found| {
+                        is_sound(&test)?;
+                        judge.ask_again(&test).map(|()| found)
+                    }),
+                    (Some(judge), Some(trouble)) => judge.look(&test).and_then(|found| {
+                        let mended = trouble.mend(&test, runner);
+                        mended.map_err(|found| Wrong { found, expected: "can be mended".to_owned() })?;
+                        judge.look_again(&test).map(|_| found)
+                    }),
                 };
-                unknown.insert(judge().map_err(Arc::new))
+                unknown.insert(judged.and_then(|found| is_sound(&test).map(|()| found)).map_err(Arc::new))
             }
         };
         match result {
@@ -390,8 +446,17 @@ fn shown_before(found: Found) -> Wrong {
     Wrong { found: format!("{found:?}"), expected: "what the opening before the cut showed".to_owned() }
 }
 
-/// The operations that all short workloads are made of.
-pub fn letters() -> Vec<(&'static str, Vec<Operation>)> {
+/// One step of a workload.
+#[derive(Debug, Clone)]
+pub enum Letter {
+    /// Requests.
+    Asked(Vec<Operation>),
+    /// Something that befalls the store, and what is done about it.
+    Befalls(Trouble),
+}
+
+/// The steps that all short workloads are made of.
+pub fn letters() -> Vec<(&'static str, Letter)> {
     use crate::operation::{Declared, ExpectedDigest, Image, Position, Share, StreamEnd, Through};
     let blob = |content| Operation::PutBlob { repository: 0, content, expected: ExpectedDigest::Right };
     let begin = |content| Operation::BeginUpload { repository: 0, content, sha512: false, caller: 0 };
@@ -417,7 +482,7 @@ pub fn letters() -> Vec<(&'static str, Vec<Operation>)> {
         share: Share::Rest,
         end: StreamEnd::Complete,
     };
-    vec![
+    let asked = vec![
         ("put a small blob", vec![blob(3)]),
         ("put a large blob", vec![blob(6)]),
         ("begin an upload and append a part", vec![begin(6), part(Share::Half)]),
@@ -435,7 +500,15 @@ pub fn letters() -> Vec<(&'static str, Vec<Operation>)> {
         ("maintain", vec![Operation::Maintain]),
         ("be killed and resume", vec![Operation::Reopen { close: false }]),
         ("repeat the last change", vec![Operation::Repeat]),
-    ]
+    ];
+    let befalls = [
+        ("a blob is damaged, read and pushed again", Trouble::SpoiledBlob),
+        ("a back-reference is lost and the store repaired", Trouble::LostBackReference),
+        ("FORMAT is lost and the store restored", Trouble::LostFormat),
+        ("scrub a step", Trouble::Scrub),
+    ];
+    let asked = asked.into_iter().map(|(name, operations)| (name, Letter::Asked(operations)));
+    asked.chain(befalls.map(|(name, trouble)| (name, Letter::Befalls(trouble)))).collect()
 }
 
 #[cfg(test)]
@@ -451,7 +524,7 @@ mod tests {
         let (fs, table) = (explorer.runner.test.fs().unwrap().clone(), explorer.runner.test.table().unwrap());
         let moment = Moment::now(&fs, &table);
         let judge = Judge::new(&explorer.runner, None);
-        let mut scene = Scene { judge: Some(&judge), compared: HashMap::new(), salt: 0 };
+        let mut scene = Scene { judge: Some(&judge), trouble: None, compared: HashMap::new(), salt: 0 };
         let demand = Demand { found: Found::EITHER, sequence: judge.sequence(), made: true };
         let mut opened = |depth| {
             explorer.explore(&mut scene, &moment, demand, depth).unwrap();

@@ -15,7 +15,7 @@ use layerhold::clock::{Clock, Components, Entropy};
 use layerhold::clock::{Spawner, ThreadSpawner};
 use layerhold::directory::Place;
 use layerhold::engine::{Engine, OpenError};
-use layerhold::error::Failure;
+use layerhold::error::{ErrorKind, Failure};
 use layerhold::name::{Principal, RegistryName};
 use layerhold::options::Options;
 use layerhold::recovery::{self, RecoveryError};
@@ -407,13 +407,31 @@ impl TestEngine {
     /// Another engine, opened on these files and this table, at the same time. What it draws at random is told apart from
     /// what this one draws.
     pub fn on(&self, fs: SimFileSystem, table: SharedTable) -> Result<Self, OpenError> {
+        let mut left = self.beside(fs, table);
+        left.open()?;
+        Ok(left)
+    }
+
+    /// The same, restored by an operator where it does not open for damage.
+    pub(crate) fn on_restored(&self, fs: SimFileSystem, table: SharedTable) -> Result<Self, OpenError> {
+        let mut left = self.beside(fs, table);
+        match left.open() {
+            Err(error) if error.kind() == ErrorKind::Corrupt => match left.restore() {
+                Ok(()) => left.open()?,
+                Err(RecoveryError::Storage(error)) => return Err(error),
+                Err(_) => return Err(error),
+            },
+            opened => opened?,
+        }
+        Ok(left)
+    }
+
+    fn beside(&self, fs: SimFileSystem, table: SharedTable) -> Self {
         let medium = Medium::Memory { files: Arc::new(fs.clone()), fs, table };
         let (clock, entropy) = (ManualClock::default(), Arc::new(SeededEntropy::new(ENTROPY_OF_COPIES)));
         clock.wall_ms.store(self.clock.wall_ms(), Ordering::Relaxed);
         clock.monotonic_ms.store(self.clock.monotonic_ms(), Ordering::Relaxed);
-        let mut left = Self { engine: None, medium, clock, entropy, segment_bytes: self.segment_bytes };
-        left.open()?;
-        Ok(left)
+        Self { engine: None, medium, clock, entropy, segment_bytes: self.segment_bytes }
     }
 
     fn open(&mut self) -> Result<(), OpenError> {

@@ -14,8 +14,9 @@ use layerhold::options::Limits;
 
 use crate::engine::TestEngine;
 use crate::model::{Answer, Model, RepositoryState};
+use crate::operation::pool::Content;
 use crate::operation::request::{RepositoryRequest, Request};
-use crate::perform::{Handles, perform, state};
+use crate::perform::{Handles, perform, state_with};
 use crate::runner::Runner;
 
 /// What can be seen of a store: repositories, and the durable length of each upload.
@@ -38,6 +39,8 @@ pub struct Judge {
     /// Whose each upload is, and through which repository it is asked for.
     owners: BTreeMap<u64, (RepositoryName, Principal)>,
     blobs_known: BTreeSet<Digest>,
+    /// The content of a blob that may be found damaged.
+    spoiled: Option<&'static Content>,
 }
 
 /// What is wrong with a store.
@@ -93,6 +96,7 @@ impl Judge {
             limits: runner.registry_limits(),
             owners,
             blobs_known,
+            spoiled: None,
         }
     }
 
@@ -102,6 +106,11 @@ impl Judge {
         for seen in self.after.iter_mut().map(|(after, _)| after).chain([&mut self.before]) {
             seen.uploads.retain(|number, _| !uploads.contains(number));
         }
+    }
+
+    /// Takes the damage of one blob for what it should be.
+    pub(crate) fn expect_spoiled(&mut self, content: Option<&'static Content>) {
+        self.spoiled = content;
     }
 
     /// Takes over the upload ids and download tokens that the runner has got since.
@@ -121,7 +130,16 @@ impl Judge {
 
     /// Looks at everything in an engine that was opened on what is left.
     pub fn look(&self, test: &TestEngine) -> Result<Found, Wrong> {
-        let found = self.seen(test)?;
+        self.look_with(test, self.spoiled)
+    }
+
+    /// The same, and no damage is expected any more.
+    pub(crate) fn look_again(&self, test: &TestEngine) -> Result<Found, Wrong> {
+        self.look_with(test, None)
+    }
+
+    fn look_with(&self, test: &TestEngine, spoiled: Option<&Content>) -> Result<Found, Wrong> {
+        let found = self.seen(test, spoiled)?;
         if test.engine().sequence() < self.sequence {
             let found = format!("sequence {}", test.engine().sequence());
             return Err(Wrong { found, expected: format!("at least {}", self.sequence) });
@@ -153,7 +171,7 @@ impl Judge {
                 return Err(Wrong { found: format!("{again:?} when asked again"), expected: format!("{answer:?}") });
             }
         }
-        let found = self.seen(test)?;
+        let found = self.seen(test, None)?;
         match found.agrees(after) {
             true => Ok(()),
             false => Err(Wrong { found: format!("{found:?} when asked again"), expected: format!("{after:?}") }),
@@ -177,7 +195,7 @@ impl Judge {
     }
 
     /// Everything that can be seen, without pull times, which may be lost.
-    fn seen(&self, test: &TestEngine) -> Result<Seen, Wrong> {
+    fn seen(&self, test: &TestEngine, spoiled: Option<&Content>) -> Result<Seen, Wrong> {
         let look = || -> Result<Seen, Failure> {
             let registry = test.registry().with_limits(self.limits.clone());
             let mut uploads = BTreeMap::new();
@@ -190,7 +208,7 @@ impl Judge {
                     uploads.insert(*number, offset);
                 }
             }
-            let mut repositories = state(&registry, &self.blobs_known)?;
+            let mut repositories = state_with(&registry, &self.blobs_known, spoiled)?;
             forget_pull_times(&mut repositories);
             Ok(Seen { repositories, uploads })
         };

@@ -27,5 +27,6 @@ pub mod runner;
 pub mod sound;
 pub mod technique;
 pub mod techniques;
+pub mod trouble;
 pub mod witness;
 pub mod workloads;

@@ -291,6 +291,12 @@ impl Runner {
         self.limits.clone()
     }
 
+    /// What was done beside the requests is acknowledged as well.
+    pub(crate) fn acknowledge(&mut self) {
+        self.acknowledged = self.test.engine().sequence();
+        self.engine_ms = self.now().engine_ms;
+    }
+
     /// The sequence of the last change that an answer acknowledged.
     pub fn acknowledged_sequence(&self) -> u64 {
         self.acknowledged

@@ -1,6 +1,6 @@
 //! Crash states of a simulated disk over the whole engine: every short workload, then random longer ones.
 
-use crate::disk::{Bounds, Explorer, cut_the_making, letters};
+use crate::disk::{Bounds, Explorer, Letter, cut_the_making, letters};
 use crate::fs::mix;
 use crate::operation::{Operation, pool};
 use crate::technique::{Outcome, Record, Technique, Unit};
@@ -27,7 +27,7 @@ fn exhaustive_units(letters: u64) -> u64 {
 
 /// The letters of a unit behind the first, which is the making of a store: one letter, then all pairs, then all triples;
 /// behind those random ones, some of them single operations of any kind.
-fn workload(unit: &Unit) -> (Vec<Vec<Operation>>, bool) {
+fn workload(unit: &Unit) -> (Vec<Letter>, bool) {
     let letters = letters();
     let count = letters.len() as u64;
     let letter = |number: u64| letters[(number % count) as usize].1.clone();
@@ -46,8 +46,8 @@ fn workload(unit: &Unit) -> (Vec<Vec<Operation>>, bool) {
     let random = |draw: u64| match draw % 4 {
         0 => match Operation::from_bytes(&pool::noise(draw, 16)) {
             // Time that passes would have to be told to every state that is opened; other techniques let it pass.
-            Operation::AdvanceClock { .. } => vec![Operation::Maintain],
-            operation => vec![operation],
+            Operation::AdvanceClock { .. } => Letter::Asked(vec![Operation::Maintain]),
+            operation => Letter::Asked(vec![operation]),
         },
         _ => letter(draw / 4),
     };
@@ -61,7 +61,7 @@ impl Technique for DiskStates {
     }
 
     fn about(&self) -> &'static str {
-        "all states that power cuts can leave of a simulated disk, recoveries cut too: all workloads of up to 3 operations, then random ones"
+        "all states that power cuts can leave of a simulated disk, recoveries cut too: all workloads of up to 3 steps, then random ones"
     }
 
     fn units(&self, _: u64) -> Option<u64> {
@@ -84,10 +84,8 @@ impl Technique for DiskStates {
             let cut_from = if exhaustive { letters.len() - 1 } else { 0 };
             let mut asked = false;
             for (place, letter) in letters.iter().enumerate() {
-                match place < cut_from {
-                    true => explorer.run(letter)?,
-                    false => asked |= explorer.run_and_cut(letter)?,
-                }
+                let cut = place >= cut_from;
+                asked |= explorer.step(letter, cut)? && cut;
             }
             Ok(asked)
         };
@@ -110,7 +108,7 @@ impl Technique for DiskStates {
     fn gaps(&self, record: &Record) -> Vec<String> {
         let all = exhaustive_units(letters().len() as u64);
         let done: u64 = [SHORT, IDLE].iter().filter_map(|name| record.counts.get(*name)).sum();
-        if done < all { vec![format!("{done} of {all} workloads of up to 3 operations were run")] } else { Vec::new() }
+        if done < all { vec![format!("{done} of {all} workloads of up to 3 steps were run")] } else { Vec::new() }
     }
 }
 
