@@ -504,7 +504,6 @@ pub fn letters() -> Vec<(&'static str, Letter)> {
     let befalls = [
         ("a blob is damaged, read and pushed again", Trouble::SpoiledBlob),
         ("a back-reference is lost and the store repaired", Trouble::LostBackReference),
-        ("FORMAT is lost and the store restored", Trouble::LostFormat),
         ("scrub a step", Trouble::Scrub),
     ];
     let asked = asked.into_iter().map(|(name, operations)| (name, Letter::Asked(operations)));

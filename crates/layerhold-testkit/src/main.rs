@@ -46,7 +46,7 @@ struct Run {
     /// What everything follows from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// When to stop: 500 (units), 90s, 30m, 2h, all, brief. What the state file remembers counts too.
+    /// When to stop: 500 (units), 90s, 30m, 2h, 2000000states (distinct, of this shard), all, brief. What the state file remembers counts too.
     #[arg(long, default_value = "brief")]
     budget: Budget,
     /// Which part of the units, of how many: 1/2.
@@ -108,6 +108,9 @@ fn find(name: &str) -> Result<&'static dyn Technique, String> {
 
 fn run_verb(arguments: &Run) -> Result<i32, String> {
     if arguments.technique == "all" {
+        if arguments.state.is_some() || arguments.report.is_some() || arguments.unit.is_some() {
+            return Err("--state, --report and --unit are of one technique: name it".to_owned());
+        }
         let mut worst = 0;
         for technique in techniques::all() {
             worst = worst.max(run_technique(*technique, arguments)?);

@@ -9,6 +9,8 @@ pub enum Budget {
     Units(u64),
     /// After so many milliseconds.
     Milliseconds(u64),
+    /// Once so many distinct states were met, by this shard.
+    States(u64),
     /// After the last unit.
     All,
     /// After what the technique calls a short look.
@@ -18,7 +20,7 @@ pub enum Budget {
 impl FromStr for Budget {
     type Err = String;
 
-    /// `500` (units), `90s`, `30m`, `2h`, `all` or `brief`.
+    /// `500` (units), `90s`, `30m`, `2h`, `2000000states`, `all` or `brief`.
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |digits: &str| digits.parse::<u64>().map_err(|_| format!("not a budget text={text}"));
         let ms = |digits: &str, unit_ms: u64| {
@@ -28,6 +30,7 @@ impl FromStr for Budget {
         match text {
             "all" => Ok(Self::All),
             "brief" => Ok(Self::Brief),
+            _ if text.ends_with("states") => Ok(Self::States(number(text.trim_end_matches("states"))?)),
             _ => match text.split_at_checked(text.len().saturating_sub(1)) {
                 Some((digits, "s")) => ms(digits, 1_000),
                 Some((digits, "m")) => ms(digits, 60_000),
@@ -87,10 +90,11 @@ mod tests {
     fn budgets_are_units_or_times() {
         let parse = |text: &str| text.parse::<Budget>();
         assert_eq!(parse("12"), Ok(Budget::Units(12)));
+        assert_eq!(parse("2000000states"), Ok(Budget::States(2_000_000)));
         assert_eq!(parse("90s"), Ok(Budget::Milliseconds(90_000)));
         assert_eq!(parse("2h"), Ok(Budget::Milliseconds(7_200_000)));
         assert_eq!(parse("all"), Ok(Budget::All));
-        for wrong in ["", "s", "-1", "1d", "99999999999999999999h", "\u{e4}"] {
+        for wrong in ["", "s", "states", "-1", "1d", "99999999999999999999h", "\u{e4}"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

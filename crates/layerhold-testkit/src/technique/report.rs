@@ -48,7 +48,8 @@ pub fn merged(paths: &[PathBuf], techniques: &[&dyn Technique]) -> io::Result<Ro
     let mut row = Row { finished: true, ..Row::default() };
     let mut states = States::default();
     let mut parts = BTreeSet::new();
-    let mut whole = Record::default();
+    // What is missing with one seed is missing, whatever was done with another.
+    let mut of_seeds: BTreeMap<u64, Record> = BTreeMap::new();
     for path in paths {
         let record = Record::load(path).map_err(|e| invalid(format!("{e} path={}", path.display())))?;
         if row.shards > 0 && row.technique != record.technique {
@@ -65,7 +66,9 @@ pub fn merged(paths: &[PathBuf], techniques: &[&dyn Technique]) -> io::Result<Ro
         row.units += record.units;
         row.finished &= record.finished;
         row.longest_ms = row.longest_ms.max(record.elapsed_ms);
+        let of_seed = of_seeds.entry(record.seed).or_default();
         for (name, count) in record.counts {
+            *of_seed.counts.entry(name.clone()).or_default() += count;
             *row.counts.entry(name).or_default() += count;
         }
         for hash in record.hashes.iter() {
@@ -73,7 +76,8 @@ pub fn merged(paths: &[PathBuf], techniques: &[&dyn Technique]) -> io::Result<Ro
         }
         row.violations += record.violations;
         row.found.extend(record.found);
-        (whole.technique, whole.seed) = (record.technique, record.seed);
+        of_seed.units += record.units;
+        (of_seed.technique, of_seed.seed) = (record.technique, record.seed);
     }
     row.states = states.len();
     let all_parts = parts.iter().all(|(seed, shard)| {
@@ -82,9 +86,9 @@ pub fn merged(paths: &[PathBuf], techniques: &[&dyn Technique]) -> io::Result<Ro
     });
     row.finished &= all_parts;
     if let Some(technique) = techniques.iter().find(|technique| technique.name() == row.technique) {
-        whole.counts.clone_from(&row.counts);
-        (whole.units, whole.finished, whole.states) = (row.units, row.finished, row.states);
-        row.gaps = technique.gaps(&whole);
+        // One seed with all of it is enough.
+        let gaps = of_seeds.values().map(|record| technique.gaps(record));
+        row.gaps = gaps.min_by_key(Vec::len).unwrap_or_default();
     }
     Ok(row)
 }

@@ -1,8 +1,9 @@
 //! Runs a technique's units within a budget and remembers what is done.
 
+use std::fs::{File, TryLockError};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use layerhold::clock::{Clock, SystemClock};
 
@@ -60,6 +61,7 @@ impl Job {
 /// # Errors
 /// Those of the state file; `InvalidInput` where it remembers another run than this one.
 pub fn run(technique: &dyn Technique, job: &Job) -> io::Result<Record> {
+    let _held = job.state.as_deref().map(hold).transpose()?;
     let mut record = match &job.state {
         Some(path) if path.exists() => Record::load(path)?,
         _ => Record::new(technique, job.seed, job.shard),
@@ -78,12 +80,19 @@ pub fn run(technique: &dyn Technique, job: &Job) -> io::Result<Record> {
         Budget::Units(units) => (units, u64::MAX),
         Budget::Brief => (job.shard.share(technique.units_brief()), u64::MAX),
         Budget::Milliseconds(ms) => (u64::MAX, ms),
-        Budget::All => (u64::MAX, u64::MAX),
+        Budget::States(_) | Budget::All => (u64::MAX, u64::MAX),
+    };
+    let states_max = match job.budget {
+        Budget::States(states) => states,
+        _ => u64::MAX,
     };
     let units_max = units_max.min(last.unwrap_or(u64::MAX));
     let mut told = Told::new(job, technique.name());
     let mut saved_ms = 0;
-    while record.units < units_max && record.elapsed_ms < elapsed_max && !(job.until_violation && record.violations > 0)
+    while record.units < units_max
+        && record.elapsed_ms < elapsed_max
+        && record.states < states_max
+        && !(job.until_violation && record.violations > 0)
     {
         let unit = Unit::new(job.seed, job.shard.unit(record.units), &job.scratch);
         let outcome = run_one(technique, &unit);
@@ -106,6 +115,21 @@ pub fn run(technique: &dyn Technique, job: &Job) -> io::Result<Record> {
     }
     told.end();
     Ok(record)
+}
+
+/// Keeps another process from the same state file for as long as the answer lives.
+fn hold(path: &Path) -> io::Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = File::options().create(true).append(true).open(name)?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => {
+            let what = format!("another process works with this state file path={}", path.display());
+            io::Error::new(io::ErrorKind::WouldBlock, what)
+        }
+        TryLockError::Error(error) => error,
+    })?;
+    Ok(file)
 }
 
 /// Runs one unit alone; a panic is a violation.
@@ -232,7 +256,18 @@ mod tests {
         assert_eq!(json(&again), json(&part));
         let rest = run(&Toy, &job(state.clone(), Budget::All, "1/1")).unwrap();
         assert_eq!(json(&rest), json(&whole));
-        assert!(run(&Toy, &job(state, Budget::All, "1/2")).is_err(), "another run's file");
+        assert!(run(&Toy, &job(state.clone(), Budget::All, "1/2")).is_err(), "another run's file");
+        let held = hold(state.as_deref().unwrap()).unwrap();
+        let refused = run(&Toy, &job(state.clone(), Budget::All, "1/1")).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock, "{refused}");
+        drop(held);
+        run(&Toy, &job(state, Budget::All, "1/1")).unwrap();
+    }
+
+    #[test]
+    fn a_run_can_end_with_its_states() {
+        let record = run(&Toy, &job(None, Budget::States(100), "1/1")).unwrap();
+        assert_eq!((record.units, record.states, record.finished), (19, 100, false));
     }
 
     #[test]

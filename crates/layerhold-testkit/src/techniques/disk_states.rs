@@ -4,6 +4,7 @@ use crate::disk::{Bounds, Explorer, Letter, cut_the_making, letters};
 use crate::fs::mix;
 use crate::operation::{Operation, pool};
 use crate::technique::{Outcome, Record, Technique, Unit};
+use crate::trouble::Trouble;
 
 /// Workloads of up to this many letters are all run.
 const EXHAUSTIVE_LETTERS: u32 = 3;
@@ -43,13 +44,15 @@ fn workload(unit: &Unit) -> (Vec<Letter>, bool) {
         state = mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15));
         state
     };
-    let random = |draw: u64| match draw % 4 {
-        0 => match Operation::from_bytes(&pool::noise(draw, 16)) {
+    let random = |draw: u64| match draw % 16 {
+        // Every cut in it leaves many states, so not all short workloads can have it.
+        1 => Letter::Befalls(Trouble::LostFormat),
+        0 | 4 | 8 | 12 => match Operation::from_bytes(&pool::noise(draw, 16)) {
             // Time that passes would have to be told to every state that is opened; other techniques let it pass.
             Operation::AdvanceClock { .. } => Letter::Asked(vec![Operation::Maintain]),
             operation => Letter::Asked(vec![operation]),
         },
-        _ => letter(draw / 4),
+        _ => letter(draw / 16),
     };
     let length = 4 + next() % 7;
     ((0..length).map(|_| random(next())).collect(), false)
