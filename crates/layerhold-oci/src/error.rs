@@ -48,7 +48,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn internal(message: &str) -> OciError {
+pub(crate) fn internal(message: &str) -> OciError {
     OciError::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown, message)
 }
 

@@ -19,9 +19,9 @@ use crate::response::{OCI_FILTERS_APPLIED, Response};
 /// request holds a worker for long.
 const ROUNDS_MAX: u32 = 16;
 
-/// Referrers asked for at once, and the length of their descriptors after which a page ends. Annotations are copied into
-/// descriptors and may be long; a page stays below the 4 MiB that clients accept for a manifest.
-const REFERRERS_AT_ONCE: u32 = 32;
+/// The length of the descriptors of referrers after which a page ends. Annotations are copied into descriptors and may be
+/// long; a page stays below the 4 MiB that clients accept for a manifest, because no single descriptor is longer than the
+/// manifest that it was made from.
 const REFERRERS_BYTES: usize = 1 << 20;
 
 impl Adapter {
@@ -98,14 +98,17 @@ impl Adapter {
         let limit = page.limit();
         let name = self.spelled(repository);
         let handle = self.repository(repository);
-        let mut after = page.last.as_deref().map(token).transpose()?;
+        let mut after = page.last.as_deref().map(digest_of_link).transpose()?;
         let mut manifests: Vec<Value> = Vec::new();
         let mut bytes = 0_usize;
         let mut more = limit > 0;
-        // One round gives a small page at the most, so the bound on the work is the page's own.
-        while let Some(wanted) = left(limit, manifests.len()).filter(|_| more && bytes < REFERRERS_BYTES) {
-            let asked = wanted.min(REFERRERS_AT_ONCE);
-            let found = match handle.referrers(subject, artifact_types, after.as_deref(), asked) {
+        // A filter may pass over everything that one round looks at.
+        for _ in 0..ROUNDS_MAX {
+            let Some(wanted) = left(limit, manifests.len()).filter(|_| more && bytes < REFERRERS_BYTES) else {
+                break;
+            };
+            let place = after.map(|digest| digest.to_string());
+            let found = match handle.referrers(subject, artifact_types, place.as_deref().map(str::as_bytes), wanted) {
                 Ok(found) => found,
                 Err(error) => {
                     let error = error::read_manifest(&error, &name);
@@ -116,17 +119,24 @@ impl Adapter {
                     return Err(error);
                 }
             };
-            more = found.next.is_some();
-            let none = found.items.is_empty();
-            after = found.next;
+            let mut full = false;
             for item in found.items {
                 let descriptor = spelled_descriptor(&item);
-                bytes = bytes.saturating_add(descriptor.to_string().len());
+                let len = descriptor.to_string().len();
+                full = !manifests.is_empty() && bytes.saturating_add(len) > REFERRERS_BYTES;
+                if full {
+                    break;
+                }
+                bytes = bytes.saturating_add(len);
                 manifests.push(descriptor);
+                after = Some(item.digest);
             }
-            if none {
-                // The filter passed over as many rows as one request may look at.
+            if full {
                 break;
+            }
+            more = found.next.is_some();
+            if let Some(next) = found.next {
+                after = Some(digest_of_page(&next)?);
             }
         }
         let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX.as_str(), "manifests": manifests });
@@ -138,7 +148,7 @@ impl Adapter {
         Ok(match after.filter(|_| more) {
             Some(after) => {
                 let path = format!("{name}/referrers/{subject}");
-                self.linked(response, &path, limit, &spelled_token(&after), artifact_types)
+                self.linked(response, &path, limit, &after.to_string(), artifact_types)
             }
             None => response,
         })
@@ -176,42 +186,22 @@ fn spelled_descriptor(descriptor: &Descriptor) -> Value {
     value
 }
 
-/// A page token as clients carry it: two hexadecimal digits for each byte.
-fn spelled_token(token: &[u8]) -> String {
-    use std::fmt::Write as _;
-
-    token.iter().fold(String::with_capacity(token.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
+/// Where a page of referrers begins, as a `Link` gave it.
+fn digest_of_link(text: &str) -> Result<Digest, OciError> {
+    Digest::parse(text).map_err(|_| {
+        OciError::bad_request(ErrorCode::Unsupported, "the query parameter last is not one that a Link gave")
     })
 }
 
-fn token(text: &str) -> Result<Vec<u8>, OciError> {
-    let invalid =
-        || OciError::bad_request(ErrorCode::Unsupported, "the query parameter last is not one that a Link gave");
-    let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
-    let digits = digits.ok_or_else(invalid)?;
-    let (pairs, odd) = digits.as_chunks::<2>();
-    if !odd.is_empty() {
-        return Err(invalid());
-    }
-    pairs.iter().map(|[high, low]| u8::try_from(high * 16 + low).map_err(|_| invalid())).collect()
+/// Where a page of referrers ended, as the engine says it.
+fn digest_of_page(next: &[u8]) -> Result<Digest, OciError> {
+    let text = std::str::from_utf8(next).ok();
+    text.and_then(|text| Digest::parse(text).ok()).ok_or_else(|| error::internal("the registry failed"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{left, spelled_token, token};
-
-    #[test]
-    fn tokens_come_back_as_they_went() {
-        for bytes in [&[][..], &[0], &[0xff, 0x00, 0x1a]] {
-            assert_eq!(token(&spelled_token(bytes)).unwrap(), bytes);
-        }
-        for text in ["0", "0g", "zz", "é0"] {
-            assert!(token(text).is_err(), "text={text}");
-        }
-    }
+    use super::left;
 
     #[test]
     fn a_page_wants_what_it_lacks() {

@@ -43,7 +43,7 @@ pub enum Route {
         subject: Digest,
         /// Artifact types to keep; all where there is none.
         artifact_types: Vec<String>,
-        /// Which page; `last` is a token of an earlier answer.
+        /// Which page; `last` is the digest that an earlier answer gives.
         page: PageQuery,
         /// With the document or without.
         fetch: Fetch,
@@ -206,7 +206,6 @@ impl Route {
             Route::Version { .. }
             | Route::Catalog { .. }
             | Route::Tags { .. }
-            | Route::Referrers { .. }
             | Route::ReadBlob { fetch: Fetch::Head, .. }
             | Route::UploadStatus { .. }
             | Route::ReadManifest { .. } => Cost::Point,

@@ -169,6 +169,9 @@ pub struct Limits {
     pub page_items: u32,
     /// Rows that a filtered listing looks at before it gives a short page and a token.
     pub page_rows: u32,
+    /// Bytes of rows that a listing of referrers, whose rows hold annotations, looks at before it gives a short page and a
+    /// token; it looks at one row in any case.
+    pub page_bytes: u64,
     /// Bytes of host data on one repository.
     pub attribute_bytes: u64,
 }
@@ -189,6 +192,7 @@ impl Limits {
             references: 1_000,
             page_items: 1_000,
             page_rows: 10_000,
+            page_bytes: 1 << 20,
             attribute_bytes: 64 << 10,
         }
     }

@@ -76,7 +76,7 @@ static BODIES: &[Entry] = &[
         cost: Cost::Blocking,
         body: body!(listings::describe_image_tags),
     },
-    Entry { scopes: PRIVATE, name: "ListImageReferrers", cost: Cost::Point, body: body!(listings::list_referrers) },
+    Entry { scopes: PRIVATE, name: "ListImageReferrers", cost: Cost::Blocking, body: body!(listings::list_referrers) },
     Entry { scopes: BOTH, name: "CreateRepository", cost: Cost::Blocking, body: body!(repositories::create) },
     Entry { scopes: BOTH, name: "DeleteRepository", cost: Cost::Blocking, body: body!(repositories::delete) },
     Entry { scopes: BOTH, name: "DescribeRepositories", cost: Cost::Blocking, body: body!(repositories::describe) },

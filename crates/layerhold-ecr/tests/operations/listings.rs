@@ -297,3 +297,36 @@ fn referrers_are_listed_by_subject_and_type() {
     let text = sentence("subjectId.imageDigest", pattern);
     refused(harness.private("ListImageReferrers", members), "ValidationException", &text);
 }
+
+/// Goal: what one page holds in memory is bounded by bytes as well, however long the annotations are.
+#[test]
+fn referrers_with_long_annotations_come_one_by_one() {
+    let harness = Harness::with_repository("app");
+    let subject = descriptor(OCI_MANIFEST, b"a subject that nobody pushed");
+    let image = harness.image(Scope::Private, "app", &[b"layer"]);
+    let expected = (0..8)
+        .map(|number| {
+            let mut manifest: Value = serde_json::from_str(&image).unwrap();
+            manifest["subject"] = subject.clone();
+            manifest["annotations"] = json!({ "note": number.to_string().repeat(3 << 20) });
+            let text = manifest.to_string();
+            harness.put(Scope::Private, "app", &text, None).unwrap();
+            sha256(text.as_bytes())
+        })
+        .collect::<BTreeSet<_>>();
+    let mut found = BTreeSet::new();
+    let mut members = json!({ "repositoryName": "app", "subjectId": { "imageDigest": subject["digest"] } });
+    loop {
+        let answer = harness.private("ListImageReferrers", members.clone()).unwrap();
+        let items = answer["referrers"].as_array().unwrap();
+        assert!(items.len() <= 1 && answer.to_string().len() <= 4 << 20, "{}", items.len());
+        found.extend(items.iter().map(|item| item["digest"].as_str().unwrap().to_owned()));
+        match answer.get("nextToken") {
+            Some(token) => members["nextToken"] = token.clone(),
+            None => break,
+        }
+    }
+    assert_eq!(found, expected);
+    let target = "AmazonEC2ContainerRegistry_V20150921.ListImageReferrers";
+    assert_eq!(layerhold_ecr::Ecr::cost(Some(target)), layerhold_ecr::Cost::Blocking);
+}

@@ -146,6 +146,10 @@ fn the_catalog() {
 
 /// Pushes an artifact about `subject`; gives its digest.
 fn artifact(oci: &Oci, subject: &[u8], artifact_type: &str, number: usize) -> Digest {
+    artifact_with(oci, subject, artifact_type, &json!({ "number": number.to_string() }))
+}
+
+fn artifact_with(oci: &Oci, subject: &[u8], artifact_type: &str, annotations: &Value) -> Digest {
     oci.push_blob("app", b"{}");
     oci.push_blob("app", b"artifact");
     let bytes = image(
@@ -153,7 +157,7 @@ fn artifact(oci: &Oci, subject: &[u8], artifact_type: &str, number: usize) -> Di
         &json!({
             "artifactType": artifact_type,
             "subject": descriptor(OCI_MANIFEST, subject),
-            "annotations": { "number": number.to_string() },
+            "annotations": annotations,
         }),
     );
     let digest = Digest::sha256(&bytes);
@@ -237,7 +241,62 @@ fn referrers_come_in_pages() {
         }
     }
     let target = format!("/v2/app/referrers/{subject}");
-    oci.get(&format!("{target}?last=xyz")).refuse(400, "UNSUPPORTED");
-    let answer = oci.get(&format!("{target}?n=0&last=00")).expect(StatusCode::OK);
+    // What no link gave would begin at the first page again, for ever.
+    for last in ["xyz", "00", "7368613235363a", "sha256:abc", ""] {
+        oci.get(&format!("{target}?n=1&last={last}")).refuse(400, "UNSUPPORTED");
+    }
+    let answer = oci.get(&format!("{target}?n=0&last={subject}")).expect(StatusCode::OK);
     assert_eq!((answer.json()["manifests"].as_array().map(Vec::len), answer.next()), (Some(0), None));
+}
+
+/// Goal: what one page holds in memory is bounded by bytes as well, however long the annotations are.
+#[test]
+fn referrers_with_long_annotations_come_one_by_one() {
+    let oci = Oci::with("app");
+    let subject = Digest::sha256(b"subject");
+    let mut expected: Vec<String> = (0..8)
+        .map(|number| {
+            let note = number.to_string().repeat(3 << 20);
+            artifact_with(&oci, b"subject", "note/long", &json!({ "note": note })).to_string()
+        })
+        .collect();
+    expected.sort();
+    let target = format!("/v2/app/referrers/{subject}");
+    for query in ["", "?artifactType=note/long"] {
+        let (mut found, mut next) = (Vec::new(), Some(format!("{target}{query}")));
+        while let Some(target) = next {
+            let answer = oci.get(&target).expect(StatusCode::OK);
+            let manifests = answer.json()["manifests"].as_array().unwrap().clone();
+            assert!(manifests.len() <= 1 && answer.body.len() <= 4 << 20, "{} {}", manifests.len(), answer.body.len());
+            found.extend(manifests.iter().map(|manifest| manifest["digest"].as_str().unwrap().to_owned()));
+            next = answer.next();
+        }
+        assert_eq!(found, expected, "query={query}");
+    }
+    let route = oci.adapter.route(&http::Method::GET, &target, None).unwrap();
+    assert_eq!(route.cost(), layerhold_oci::Cost::Blocking);
+}
+
+/// Goal: a filter that passes over most rows ends a request after a bounded number of rounds, and its link goes on.
+#[test]
+fn a_filter_that_matches_little_ends_its_pages_early() {
+    let mut oci = Oci::with("app");
+    let mut limits = oci.registry.limits().clone();
+    limits.page_rows = 2;
+    oci.adapter = layerhold_oci::Adapter::new(oci.registry.clone().with_limits(limits));
+    let subject = Digest::sha256(b"subject");
+    for number in 0..70 {
+        artifact(&oci, b"subject", if number % 2 == 0 { "even/type" } else { "odd/type" }, number);
+    }
+    for (filter, wanted) in [("even/type", 35), ("none/such", 0)] {
+        let (mut found, mut pages) = (0, 0);
+        let mut next = Some(format!("/v2/app/referrers/{subject}?artifactType={filter}"));
+        while let Some(target) = next {
+            let answer = oci.get(&target).expect(StatusCode::OK);
+            let items = answer.json()["manifests"].as_array().unwrap().len();
+            assert!(items <= 32, "no more than the rows that were looked at: {items}");
+            (found, pages, next) = (found + items, pages + 1, answer.next());
+        }
+        assert_eq!((found, pages), (wanted, 3), "filter={filter}");
+    }
 }

@@ -17,6 +17,11 @@ impl Repository {
     /// Descriptors of the manifests that refer to `subject`, which need not exist, in order of their digests.
     ///
     /// With `artifact_types`, only those whose artifact type is one of them (OCI distribution 1.1, listing referrers).
+    ///
+    /// A page's [`next`](Page::next) is the text of the last digest that was looked at. Descriptors bear the annotations of
+    /// their manifests, megabytes each where a manifest is made so: a page ends after
+    /// [`page_rows`](crate::Limits::page_rows) rows or [`page_bytes`](crate::Limits::page_bytes) bytes of them, and holds
+    /// more bytes than that only where one row has more.
     pub fn referrers(
         &self,
         subject: &Digest,
@@ -34,14 +39,18 @@ impl Repository {
         }
         let mut page = Page { items: Vec::new(), next: None };
         let mut rows_left = self.registry.limits.page_rows;
+        let mut bytes_left = self.registry.limits.page_bytes;
         let mut looked_at = None;
         let mut failed = None;
         view.scan(&range, Direction::Forward, &mut |key, value| {
-            if rows_left == 0 || page.items.len() >= limit {
+            let bytes = value.len() as u64;
+            let too_long = looked_at.is_some() && bytes > bytes_left;
+            if rows_left == 0 || too_long || page.items.len() >= limit {
                 page.next = looked_at.map(|digest: Digest| digest.to_string().into_bytes());
                 return ControlFlow::Break(());
             }
             rows_left -= 1;
+            bytes_left = bytes_left.saturating_sub(bytes);
             match (Key::parse(key), ReferrerRow::decode(value)) {
                 (Some(Key::Referrer { referrer: digest, .. }), Ok(row)) => {
                     looked_at = Some(digest);
