@@ -39,13 +39,15 @@ impl Adapter {
             let Some(wanted) = left(limit, names.len()).filter(|_| more) else {
                 break;
             };
-            let found =
-                self.registry.list_repositories(after.as_ref(), wanted).map_err(|e| error::read_repository(&e, ""))?;
+            let found = self
+                .registry
+                .list_repository_names(after.as_ref(), wanted)
+                .map_err(|e| error::read_repository(&e, ""))?;
             more = found.next.is_some() && !found.items.is_empty();
-            if let Some(last) = found.items.last() {
-                after = Some(last.name.clone());
+            names.extend(found.items.iter().map(|repository| self.spelled(repository)));
+            if let Some(last) = found.items.into_iter().next_back() {
+                after = Some(last);
             }
-            names.extend(found.items.iter().map(|repository| self.spelled(&repository.name)));
         }
         let response = Response::json(StatusCode::OK, &json!({ "repositories": names }));
         Ok(match after.filter(|_| more) {

@@ -282,22 +282,51 @@ impl Registry {
     ) -> Result<Page<RepositoryDetail>, ReadError> {
         let Some(registry) = self.id()? else { return Ok(Page { items: Vec::new(), next: None }) };
         let view = self.engine.inner.txn.store.view()?;
-        let mut range = keys::repository_names(registry);
-        if let Some(after) = after {
-            range = keys::after(range, &keys::repository_name(registry, after));
-        }
-        let limit = limit.min(self.limits.page_items) as usize;
-        let mut scopes = collect(view.as_ref(), &range, Direction::Forward, limit + 1, |_, value| {
+        let (scopes, more) = self.repository_rows(view.as_ref(), registry, after, limit, |_, value| {
             Ok(Scope { registry, repository: repository_id(value)? })
         })?;
-        let more = scopes.len() > limit;
-        scopes.truncate(limit);
         let items = scopes
             .into_iter()
             .map(|scope| RepositoryDetail::read(view.as_ref(), scope))
             .collect::<Result<Vec<_>, StorageError>>()?;
         let next = items.last().filter(|_| more).map(|last| last.name.as_str().as_bytes().to_vec());
         Ok(Page { items, next })
+    }
+
+    /// The names alone, in the same order: one scan, whatever the host keeps with its repositories.
+    pub fn list_repository_names(
+        &self,
+        after: Option<&RepositoryName>,
+        limit: u32,
+    ) -> Result<Page<RepositoryName>, ReadError> {
+        let Some(registry) = self.id()? else { return Ok(Page { items: Vec::new(), next: None }) };
+        let view = self.engine.inner.txn.store.view()?;
+        let (items, more) = self.repository_rows(view.as_ref(), registry, after, limit, |key, _| {
+            let name = keys::repository_name_of(key).and_then(|text| RepositoryName::parse(text).ok());
+            name.ok_or_else(|| StorageError::corrupt("repository name row: malformed key"))
+        })?;
+        let next = items.last().filter(|_| more).map(|last| last.as_str().as_bytes().to_vec());
+        Ok(Page { items, next })
+    }
+
+    /// At most `limit` name rows behind `after`, and whether there are more.
+    fn repository_rows<T>(
+        &self,
+        view: &dyn View,
+        registry: RegistryId,
+        after: Option<&RepositoryName>,
+        limit: u32,
+        read: impl FnMut(&[u8], &[u8]) -> Result<T, StorageError>,
+    ) -> Result<(Vec<T>, bool), StorageError> {
+        let mut range = keys::repository_names(registry);
+        if let Some(after) = after {
+            range = keys::after(range, &keys::repository_name(registry, after));
+        }
+        let limit = limit.min(self.limits.page_items) as usize;
+        let mut rows = collect(view, &range, Direction::Forward, limit + 1, read)?;
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        Ok((rows, more))
     }
 
     pub(crate) fn id(&self) -> Result<Option<RegistryId>, StorageError> {

@@ -108,6 +108,8 @@ fn repositories_come_in_name_order() {
     let names: Vec<_> = first.items.iter().map(|detail| detail.name.as_str().to_owned()).collect();
     assert_eq!(names, ["a0", "app", "app-1"]);
     assert!(first.next.is_some());
+    let alone = registry.list_repository_names(None, 3).expect("a page");
+    assert_eq!(alone, first.map(|detail| detail.name));
     let rest = registry.list_repositories(Some(&name("app-1")), 3).expect("a page");
     assert_eq!(rest.items.iter().map(|detail| detail.name.as_str()).collect::<Vec<_>>(), ["app/base", "zz"]);
     assert!(rest.next.is_none());
