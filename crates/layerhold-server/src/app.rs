@@ -211,10 +211,13 @@ fn log(parts: &Parts, answer: &Answer, origin: &Origin, id: RequestId, took: Dur
 
 /// Whether a request changes nothing: it is logged at a level of its own, for there are many.
 fn only_reads(parts: &Parts, answer: &Answer) -> bool {
+    parts.method == Method::GET || parts.method == Method::HEAD || is_read(answer.operation)
+}
+
+/// Whether an ECR operation of this name changes nothing.
+pub(crate) fn is_read(operation: &str) -> bool {
     const READING: [&str; 5] = ["BatchCheck", "BatchGet", "Describe", "Get", "List"];
-    parts.method == Method::GET
-        || parts.method == Method::HEAD
-        || READING.iter().any(|verb| answer.operation.starts_with(verb))
+    READING.iter().any(|verb| operation.starts_with(verb))
 }
 
 impl std::fmt::Debug for App {

@@ -173,7 +173,7 @@ pub struct Settings {
     #[arg(long, env = "LAYERHOLD_SCRUB_MIB_PER_S", value_name = "COUNT")]
     pub scrub_mib_per_s: Option<u32>,
 
-    /// Memory of request bodies that are held whole; beyond it clients are told to slow down [default: 256MiB]
+    /// Memory of request bodies and answers that are held whole; beyond it clients are told to slow down [default: 256MiB]
     #[arg(long, env = "LAYERHOLD_BODY_MEMORY", value_name = "BYTES")]
     pub body_memory: Option<ByteSize>,
 
@@ -295,7 +295,7 @@ pub struct Config {
     pub verified_window: Duration,
     /// Bytes a second that the scrub may read; 0 for no scrub.
     pub scrub_bytes_per_s: u64,
-    /// Bytes of request bodies held whole at any moment.
+    /// Bytes of request bodies and answers held whole at any moment.
     pub body_memory_bytes: u64,
     /// Connections served at once.
     pub connections_max: usize,

@@ -10,7 +10,7 @@ use layerhold_ecr::failure::{CommonError, Failure};
 use layerhold_ecr::{Cost, Ecr, shape, wire};
 
 use crate::answer::Answer;
-use crate::app::{App, announced, blocking};
+use crate::app::{App, announced, blocking, is_read};
 use crate::arrival::{Arrival, Stop};
 use crate::body::Payload;
 use crate::collect::{Collected, Refusal, collect};
@@ -39,22 +39,31 @@ pub(crate) async fn answer(app: &App, parts: &Parts, arrival: &mut Arrival<Incom
     let cost = Ecr::cost(target.as_deref());
     let ecr = app.ecr.clone();
     let respond = move || {
-        // A decoded part stays in the body's own memory, so the share is held until the engine has it.
-        let _share = share;
         let request = wire::Request {
             target: target.as_deref(),
             content_type: content_type.as_deref(),
             body: bytes,
             request_id: &request_id,
         };
-        outward(operation, ecr.respond(request, &Call::anonymous()))
+        // A decoded part stays in the body's own memory, so the share is held until the engine has it.
+        (ecr.respond(request, &Call::anonymous()), share)
     };
-    match cost {
-        Cost::Point => respond(),
-        Cost::Blocking => blocking(respond)
-            .await
-            .unwrap_or_else(|| outward(operation, wire::Response::failed(&Failure::internal(), &id.to_string()))),
+    let done = match cost {
+        Cost::Point => Some(respond()),
+        Cost::Blocking => blocking(respond).await,
+    };
+    let failed = |failure: &Failure| outward(operation, wire::Response::failed(failure, &id.to_string()));
+    let Some((response, share)) = done else { return failed(&Failure::internal()) };
+    let mut answer = outward(operation, response);
+    if let Payload::Bytes(bytes) = &answer.payload {
+        answer.payload = match app.budget.charge(bytes.clone(), Some(share)) {
+            Ok(bytes) => Payload::Bytes(bytes),
+            // What is done is told, whatever it takes: it is hardly longer than the request was.
+            Err(_) if !is_read(operation) => answer.payload,
+            Err(_) => return failed(&Failure::throttled()),
+        };
     }
+    answer
 }
 
 /// The operation that `target` names, for the log: a word of ours, whatever the client wrote.

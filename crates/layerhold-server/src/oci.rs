@@ -54,7 +54,22 @@ pub(crate) async fn answer(app: &App, adapter: &Adapter, parts: &Parts, arrival:
         let _share = share;
         outward(name, adapter.respond(&route, &headers, body, &Call::anonymous()), &buffers)
     });
-    done.await.unwrap_or_else(|| refusal(app, name, OciError::unavailable()))
+    match done.await {
+        Some(answer) => charged(app, answer),
+        None => refusal(app, name, OciError::unavailable()),
+    }
+}
+
+/// The answer, its bytes charged to the budget until they are sent; where that is spent, the client is told to come again.
+/// Only what reads has an answer of such a length.
+fn charged(app: &App, mut answer: Answer) -> Answer {
+    if let Payload::Bytes(bytes) = answer.payload {
+        match app.budget.charge(bytes, None) {
+            Ok(bytes) => answer.payload = Payload::Bytes(bytes),
+            Err(_) => return refusal(app, answer.operation, OciError::too_busy(RETRY_AFTER_S)),
+        }
+    }
+    answer
 }
 
 async fn stream(app: &App, adapter: &Adapter, route: Route, parts: &Parts, arrival: &mut Arrival<Incoming>) -> Answer {

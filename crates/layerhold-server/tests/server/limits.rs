@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use serde_json::json;
 
-use crate::client::{Client, digest, noise, with_digest};
+use crate::client::{Client, digest, manifest, noise, with_digest};
 use crate::harness::{Server, data, eventually, files, read_to_close};
 
 fn server(arguments: &[&str]) -> (tempfile::TempDir, Server) {
@@ -184,6 +184,42 @@ fn bodies_beyond_the_memory_budget_are_throttled_in_each_protocols_words() {
         assert_eq!(status, 400);
         answer["__type"] == "RepositoryNotFoundException"
     });
+}
+
+/// Goal: what slow readers keep in memory is bounded by the same budget.
+#[test]
+fn answers_beyond_the_memory_budget_are_throttled_in_each_protocols_words() {
+    let (_dir, server) = server(&["--body-memory=32MiB"]);
+    let mut client = server.client();
+    client.push_blob("app", b"{}");
+    let mut tags = Vec::new();
+    for number in 0..8 {
+        let mut image: serde_json::Value = serde_json::from_slice(&manifest(b"{}", &[])).unwrap();
+        image["annotations"] = json!({"note": number.to_string().repeat(3_900_000)});
+        let tag = format!("v{number}");
+        assert_eq!(client.push_manifest("app", &tag, image.to_string().as_bytes()).status, 201);
+        tags.push(json!({"imageTag": tag}));
+    }
+    let pull = json!({"repositoryName": "app", "imageIds": tags});
+    let mut stalled = server.client();
+    let body = pull.to_string();
+    let target = ("X-Amz-Target", "AmazonEC2ContainerRegistry_V20150921.BatchGetImage");
+    stalled.send_head("POST", "/", &[target, ("Content-Length", &body.len().to_string())]);
+    stalled.send(body.as_bytes());
+    // The first byte says that all of it is in memory.
+    assert_eq!(stalled.socket.peek(&mut [0]).unwrap(), 1);
+
+    eventually("an answer being throttled", || {
+        let (status, answer) = server.client().ecr("BatchGetImage", &pull);
+        status == 400 && answer["__type"] == "ThrottlingException"
+    });
+    let busy = server.client().get("/v2/app/manifests/v0");
+    assert_eq!((busy.status, busy.code().as_str()), (429, "TOOMANYREQUESTS"));
+    assert!(busy.header("retry-after").is_some());
+    assert_eq!(server.client().call("HEAD", "/v2/app/manifests/v0", &[], b"").status, 200, "small answers go on");
+
+    assert_eq!(stalled.reply("POST").json()["images"].as_array().unwrap().len(), 8);
+    eventually("the memory being free", || server.client().get("/v2/app/manifests/v0").status == 200);
 }
 
 #[test]
