@@ -148,15 +148,18 @@ impl Adapter {
     }
 
     /// Runs one step of a push; where the repository is missing and the policy says so, creates it and runs the step
-    /// again. The repository that exists, which is nearly always, costs nothing.
+    /// again, unless `judge` says that this must fail whatever the repository: such a push creates none. The repository
+    /// that exists, which is nearly always, costs nothing.
     pub(crate) fn pushing<T>(
         &self,
         repository: &RepositoryName,
         call: &Call,
+        judge: impl FnOnce() -> Result<(), OciError>,
         mut step: impl FnMut() -> Result<T, OciError>,
     ) -> Result<T, OciError> {
         match step() {
             Err(error) if error.code() == ErrorCode::NameUnknown && self.creates() => {
+                judge()?;
                 self.create(repository, call)?;
                 step()
             }
@@ -164,11 +167,11 @@ impl Adapter {
         }
     }
 
-    pub(crate) fn creates(&self) -> bool {
+    fn creates(&self) -> bool {
         self.create_on_push == CreateOnPush::Always
     }
 
-    pub(crate) fn create(&self, repository: &RepositoryName, call: &Call) -> Result<(), OciError> {
+    fn create(&self, repository: &RepositoryName, call: &Call) -> Result<(), OciError> {
         match self.registry.create_repository(repository, &RepositorySettings::default(), call) {
             // Another push was first: just what was wanted.
             Ok(_) | Err(layerhold::repository::CreateError::AlreadyExists { .. }) => Ok(()),

@@ -183,7 +183,7 @@ pub(crate) fn complete_upload(error: &upload::CompleteError, name: &str, expecte
     }
 }
 
-fn digest_mismatch(expected: &Digest, computed: &Digest) -> OciError {
+pub(crate) fn digest_mismatch(expected: &Digest, computed: &Digest) -> OciError {
     OciError::bad_request(ErrorCode::DigestInvalid, "the digest is not that of the bytes that were sent")
         .with_detail(json!({ "expected": expected.to_string(), "computed": computed.to_string() }))
 }

@@ -72,14 +72,7 @@ impl Adapter {
                 .put_manifest(&put, call)
                 .map_err(|e| error::put_manifest(&e, repository.as_str(), &self.spelled(repository)))
         };
-        let stored = match step() {
-            Err(error) if error.code() == ErrorCode::NameUnknown && self.creates() => {
-                storable_alone(&put)?;
-                self.create(repository, call)?;
-                step()?
-            }
-            result => result?,
-        };
+        let stored = self.pushing(repository, call, || self.storable_alone(repository, &put), step)?;
 
         let reference = match (expected, tags) {
             (None, [tag, ..]) => Reference::Tag(tag.clone()),
@@ -95,6 +88,22 @@ impl Adapter {
             response.headers.append(OCI_TAG, header_text(tag.as_str()));
         }
         Ok(response)
+    }
+
+    /// Whether a manifest could be stored in a repository that holds nothing.
+    fn storable_alone(&self, repository: &RepositoryName, put: &PutManifest) -> Result<(), OciError> {
+        let (document, _) = put
+            .judge(self.registry.limits())
+            .map_err(|e| error::put_manifest(&e, repository.as_str(), &self.spelled(repository)))?;
+        let mut missing = document.references.iter().filter(|reference| reference.required).peekable();
+        let Some(first) = missing.peek() else {
+            return Ok(());
+        };
+        let what = match first.role {
+            Role::Manifest => "the manifest names manifests",
+            Role::Config | Role::Layer => "the manifest names blobs",
+        };
+        Err(error::references_missing(what, missing.map(|reference| &reference.descriptor.digest)))
     }
 
     pub(crate) fn delete_manifest(
@@ -142,22 +151,5 @@ fn declared_type(headers: &HeaderMap) -> Result<Option<MediaType>, OciError> {
             MediaType::parse(text).map(Some).map_err(|error| invalid(error.to_string()))
         }
         (Some(_), Some(_)) => Err(invalid("the content type is given more than once".to_owned())),
-    }
-}
-
-/// Whether a manifest could be stored in a repository that holds nothing: a push that must fail creates none.
-fn storable_alone(put: &PutManifest) -> Result<(), OciError> {
-    let document = ManifestDocument::parse(&put.bytes, put.media_type.as_ref(), &DocumentLimits::default())
-        .map_err(|e| error::document(&e))?;
-    let mut missing = document.references.iter().filter(|reference| reference.required).peekable();
-    match missing.peek() {
-        None => Ok(()),
-        Some(first) => {
-            let what = match first.role {
-                Role::Manifest => "the manifest names manifests",
-                Role::Config | Role::Layer => "the manifest names blobs",
-            };
-            Err(error::references_missing(what, missing.map(|reference| &reference.descriptor.digest)))
-        }
     }
 }

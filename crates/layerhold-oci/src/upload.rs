@@ -143,7 +143,8 @@ impl Adapter {
                 self.sink(repository, *upload, chunk, Purpose::Complete { digest: *digest }, call)
             }
             Route::BeginUpload { repository, begin: Begin::Whole { digest } } => {
-                let upload = self.begin_session(repository, digest.algorithm(), call)?;
+                // The digest is known when the last byte is, and a session needs its repository before the first.
+                let upload = self.begin_session(repository, digest.algorithm(), call, || Ok(()))?;
                 self.sink(repository, upload, None, Purpose::Whole { digest: *digest }, call)
             }
             _ => Err(unknown_path()),
@@ -192,7 +193,7 @@ impl Adapter {
             Begin::Mount { digest, .. } => digest.algorithm(),
             Begin::Session { algorithm } => *algorithm,
         };
-        let upload = self.begin_session(repository, algorithm, call)?;
+        let upload = self.begin_session(repository, algorithm, call, || Ok(()))?;
         Ok(self.accepted(StatusCode::ACCEPTED, repository, &upload, 0))
     }
 
@@ -203,8 +204,12 @@ impl Adapter {
         body: Bytes,
         call: &Call,
     ) -> Result<Response, OciError> {
-        let route = Route::BeginUpload { repository: repository.clone(), begin: Begin::Whole { digest: *digest } };
-        whole(self.begin_body(&route, &HeaderMap::new(), call)?, body)
+        let judge = || {
+            let computed = Digest::of(digest.algorithm(), &body);
+            if computed == *digest { Ok(()) } else { Err(error::digest_mismatch(digest, &computed)) }
+        };
+        let upload = self.begin_session(repository, digest.algorithm(), call, judge)?;
+        whole(self.sink(repository, upload, None, Purpose::Whole { digest: *digest }, call)?, body)
     }
 
     fn begin_session(
@@ -212,8 +217,9 @@ impl Adapter {
         repository: &RepositoryName,
         algorithm: Algorithm,
         call: &Call,
+        judge: impl FnOnce() -> Result<(), OciError>,
     ) -> Result<UploadId, OciError> {
-        self.pushing(repository, call, || {
+        self.pushing(repository, call, judge, || {
             self.repository(repository)
                 .begin_upload(algorithm, call)
                 .map_err(|e| error::begin_upload(&e, &self.spelled(repository)))
@@ -228,10 +234,11 @@ impl Adapter {
         from: &RepositoryName,
         call: &Call,
     ) -> Result<bool, OciError> {
-        self.pushing(repository, call, || match self.repository(repository).mount_blob(digest, from, call) {
+        let step = || match self.repository(repository).mount_blob(digest, from, call) {
             Ok(_) => Ok(true),
             Err(error) => error::mount_blob(&error, &self.spelled(repository)).map_or(Ok(false), Err),
-        })
+        };
+        self.pushing(repository, call, || Ok(()), step)
     }
 
     pub(crate) fn append(

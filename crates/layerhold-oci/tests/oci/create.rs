@@ -2,7 +2,7 @@
 
 use crate::fixture::{OCI_INDEX, OCI_MANIFEST, Oci, image, index};
 use http::StatusCode;
-use layerhold::{Digest, RepositorySettings};
+use layerhold::{Digest, Limits, RepositorySettings};
 use layerhold_oci::CreateOnPush;
 use serde_json::json;
 
@@ -72,7 +72,20 @@ fn a_push_that_must_fail_creates_nothing() {
     oci.put("app", ".bad", OCI_INDEX, &index(&[])).refuse(400, "TAG_INVALID");
     oci.ask("POST /v2/app/blobs/uploads/?digest=sha256:00", &[], b"").refuse(400, "DIGEST_INVALID");
     oci.ask("POST /v2/UPPER/blobs/uploads/", &[], b"").refuse(400, "NAME_INVALID");
+    let (empty, wrong) = (index(&[]), Digest::sha256(b"wrong"));
+    oci.put("app", &wrong.to_string(), OCI_INDEX, &empty).refuse(400, "DIGEST_INVALID");
+    let tags: String = (0..101).map(|at| format!("tag=t{at}&")).collect();
+    oci.put("app", &format!("{}?{tags}", Digest::sha256(&empty)), OCI_INDEX, &empty).refuse(414, "TAG_INVALID");
+    oci.ask(&format!("POST /v2/app/blobs/uploads/?digest={wrong}"), &[], b"right").refuse(400, "DIGEST_INVALID");
+    for narrow in [|limits: &mut Limits| limits.manifest_bytes = 10, |limits: &mut Limits| limits.tags_per_put = 0] {
+        let mut limits = oci.registry.limits().clone();
+        narrow(&mut limits);
+        let adapter = layerhold_oci::Adapter::new(oci.registry.clone().with_limits(limits));
+        let answer = oci.with_adapter(adapter).put("app", "v1", OCI_INDEX, &empty);
+        assert!(matches!(answer.status.as_u16(), 413 | 414), "{answer:?}");
+    }
     assert_eq!(oci.sequence(), sequence);
+    assert!(!oci.exists("app"));
 }
 
 #[test]

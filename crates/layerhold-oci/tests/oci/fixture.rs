@@ -18,7 +18,7 @@ pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.ma
 /// A registry and its adapter.
 pub(crate) struct Oci {
     /// What the engine stands on lives as long as anybody asks it.
-    _medium: Arc<TestEngine>,
+    pub(crate) medium: Arc<TestEngine>,
     pub(crate) engine: Engine,
     pub(crate) registry: Registry,
     pub(crate) adapter: Adapter,
@@ -40,7 +40,7 @@ impl Oci {
         let registry = medium.registry();
         engine.create_registry(registry.name(), &Call::anonymous()).unwrap();
         let adapter = Adapter::new(registry.clone());
-        Oci { _medium: medium, engine, registry, adapter, call: Call::anonymous() }
+        Oci { medium, engine, registry, adapter, call: Call::anonymous() }
     }
 
     /// The same with a repository in it.
@@ -60,12 +60,18 @@ impl Oci {
 
     /// The same registry, asked by someone else.
     pub(crate) fn by(&self, principal: &str) -> Oci {
+        let call = Call::by(Principal::parse(principal).unwrap());
+        Oci { call, ..self.with_adapter(self.adapter.clone()) }
+    }
+
+    /// The same registry, asked through another adapter.
+    pub(crate) fn with_adapter(&self, adapter: Adapter) -> Oci {
         Oci {
-            _medium: Arc::clone(&self._medium),
+            medium: Arc::clone(&self.medium),
             engine: self.engine.clone(),
             registry: self.registry.clone(),
-            adapter: self.adapter.clone(),
-            call: Call::by(Principal::parse(principal).unwrap()),
+            adapter,
+            call: self.call.clone(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::call::Call;
 use crate::change::RepositoryEvent;
 use crate::descriptor::MediaType;
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::engine::value;
 use crate::format::codec::{Decoder, Encoder};
 use crate::format::keys::{self, Scope};
@@ -14,6 +14,7 @@ use crate::format::values::{
     Row, TagHistoryRow, TagRow, UsageRow, decode_tag,
 };
 use crate::name::Tag;
+use crate::options::Limits;
 use crate::repository::{Repository, live_row};
 use crate::store::{LockMode, LockSet, StorageError};
 use crate::tag::rules::{TagDecision, TagFacts, decide};
@@ -101,6 +102,30 @@ impl PutManifest {
     pub fn with_expected(mut self, digest: Digest) -> Self {
         self.expected = Some(digest);
         self
+    }
+
+    /// The document and its digest, judged by everything that needs no repository: the number of tags, the document itself,
+    /// the digest that it must have. [`Repository::put_manifest`] judges the same first.
+    ///
+    /// # Errors
+    /// [`PutError::TooManyTags`], [`PutError::Manifest`], [`PutError::DigestMismatch`].
+    pub fn judge(&self, limits: &Limits) -> Result<(ManifestDocument, Digest), PutError> {
+        if self.tags.len() > limits.tags_per_put as usize {
+            return Err(PutError::TooManyTags { count: self.tags.len(), limit: limits.tags_per_put });
+        }
+        let document_limits = DocumentLimits {
+            size_bytes_max: limits.manifest_bytes,
+            references_max: limits.references as usize,
+            schema1: self.schema1,
+            ..DocumentLimits::default()
+        };
+        let document = ManifestDocument::parse(&self.bytes, self.media_type.as_ref(), &document_limits)?;
+        let algorithm = self.expected.map_or(Algorithm::Sha256, |digest| digest.algorithm());
+        let digest = Digest::of(algorithm, &self.bytes);
+        match self.expected.filter(|expected| *expected != digest) {
+            Some(expected) => Err(PutError::DigestMismatch { expected, computed: digest }),
+            None => Ok((document, digest)),
+        }
     }
 }
 
@@ -201,24 +226,9 @@ impl Repository {
         if scope.is_none() && call.operation_id.is_none() {
             return Err(self.not_found().into());
         }
-        let judged = |error: PutError| if scope.is_none() { self.not_found().into() } else { error };
-        let limits = &self.registry.limits;
-        if put.tags.len() > limits.tags_per_put as usize {
-            return Err(judged(PutError::TooManyTags { count: put.tags.len(), limit: limits.tags_per_put }));
-        }
-        let document_limits = DocumentLimits {
-            size_bytes_max: limits.manifest_bytes,
-            references_max: limits.references as usize,
-            schema1: put.schema1,
-            ..DocumentLimits::default()
-        };
-        let document = ManifestDocument::parse(&put.bytes, put.media_type.as_ref(), &document_limits)
-            .map_err(|error| judged(error.into()))?;
-        let algorithm = put.expected.map_or(crate::digest::Algorithm::Sha256, |digest| digest.algorithm());
-        let digest = Digest::of(algorithm, &put.bytes);
-        if let Some(expected) = put.expected.filter(|expected| *expected != digest) {
-            return Err(judged(PutError::DigestMismatch { expected, computed: digest }));
-        }
+        let (document, digest) = put
+            .judge(&self.registry.limits)
+            .map_err(|error| if scope.is_none() { self.not_found().into() } else { error })?;
         let mut tags: Vec<Tag> = Vec::with_capacity(put.tags.len());
         put.tags.iter().for_each(|tag| {
             if !tags.contains(tag) {
