@@ -8,7 +8,7 @@ use layerhold::{Call, Digest, Reference, Registry, Repository, RepositoryName, R
 
 use crate::code::{ErrorCode, OciError};
 use crate::response::Response;
-use crate::route::{Fetch, Route, route};
+use crate::route::{Cost, Fetch, Route, route};
 use crate::{error, percent};
 
 /// Longest body of a manifest that is taken, in bytes: what the specification asks every registry to take, and ECR's
@@ -98,6 +98,25 @@ impl Adapter {
     /// path's, 400 or 404 for names, digests, tags and numbers that break their grammar.
     pub fn route(&self, method: &Method, path: &str, query: Option<&str>) -> Result<Route, OciError> {
         route(method, path, query, self.prefix.as_deref())
+    }
+
+    /// Does what `route` asks where that takes a few point reads or one bounded scan: it waits for nobody's lock and nobody's
+    /// sync, so a server may call it on the thread that has the request in hand. `None` for every other route, and where
+    /// the answer is to be noted (the lease of a blob that a client need not push, the time of a pull, damage), which is
+    /// seldom: then [`Adapter::respond`] gives the answer, on a thread that may wait.
+    pub fn respond_at_once(&self, route: &Route, headers: &HeaderMap, call: &Call) -> Option<Response> {
+        if route.cost() != Cost::Point {
+            return None;
+        }
+        let answer = match route {
+            Route::ReadBlob { repository, digest, fetch: Fetch::Head } => self.head_blob_at_once(repository, digest),
+            Route::ReadManifest { repository, reference, fetch: Fetch::Body } => {
+                self.get_manifest_at_once(repository, reference, headers)
+            }
+            _ => return Some(self.respond(route, headers, Bytes::new(), call)),
+        };
+        let answer = answer.unwrap_or_else(|error| Some(error.into_response()))?;
+        Some(if route.fetch() == Some(Fetch::Head) { answer.without_body() } else { answer })
     }
 
     /// Does what `route` asks, with the whole body at hand: empty where the route has none.

@@ -26,12 +26,20 @@ impl Adapter {
             .repository(repository)
             .check_blobs(std::slice::from_ref(digest))
             .map_err(|e| error::read_repository(&e, &self.spelled(repository)))?;
-        match statuses.first() {
-            Some(BlobStatus::Present { size, .. }) => {
-                Ok(described(StatusCode::OK, digest).with(CONTENT_LENGTH, HeaderValue::from(*size)))
-            }
-            _ => Err(error::unknown_blob(digest)),
-        }
+        told(&statuses, digest)
+    }
+
+    /// The same where no lease is to be extended.
+    pub(crate) fn head_blob_at_once(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Response>, OciError> {
+        let statuses = self
+            .repository(repository)
+            .check_blobs_at_once(std::slice::from_ref(digest))
+            .map_err(|e| error::read_repository(&e, &self.spelled(repository)))?;
+        statuses.map(|statuses| told(&statuses, digest)).transpose()
     }
 
     pub(crate) fn get_blob(
@@ -80,6 +88,15 @@ impl Adapter {
             .delete_blob(digest, call)
             .map_err(|e| error::delete_blob(&e, &self.spelled(repository), digest))?;
         Ok(Response::new(StatusCode::ACCEPTED))
+    }
+}
+
+fn told(statuses: &[BlobStatus], digest: &Digest) -> Result<Response, OciError> {
+    match statuses.first() {
+        Some(BlobStatus::Present { size, .. }) => {
+            Ok(described(StatusCode::OK, digest).with(CONTENT_LENGTH, HeaderValue::from(*size)))
+        }
+        _ => Err(error::unknown_blob(digest)),
     }
 }
 

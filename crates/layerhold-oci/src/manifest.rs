@@ -7,8 +7,8 @@
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use layerhold::manifest::document::{DocumentLimits, ManifestDocument, Role};
-use layerhold::manifest::{ManifestRead, PutManifest};
+use layerhold::manifest::document::Role;
+use layerhold::manifest::{Manifest, ManifestRead, PutManifest};
 use layerhold::{Call, Digest, MediaType, Reference, RepositoryName, Tag};
 
 use crate::adapter::Adapter;
@@ -44,10 +44,21 @@ impl Adapter {
             .repository(repository)
             .manifest(reference, ManifestRead::Pull)
             .map_err(|e| error::read_manifest(&e, &self.spelled(repository)))?;
-        if matches_etag(headers, &manifest.digest) {
-            return Ok(not_modified(&manifest.digest));
-        }
-        Ok(described(&manifest.digest, &manifest.media_type).with_bytes(Bytes::from(manifest.bytes)))
+        Ok(pulled(manifest, headers))
+    }
+
+    /// The same where the pull is not to be noted.
+    pub(crate) fn get_manifest_at_once(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+        headers: &HeaderMap,
+    ) -> Result<Option<Response>, OciError> {
+        let manifest = self
+            .repository(repository)
+            .manifest_at_once(reference)
+            .map_err(|e| error::read_manifest(&e, &self.spelled(repository)))?;
+        Ok(manifest.map(|manifest| pulled(manifest, headers)))
     }
 
     pub(crate) fn put_manifest(
@@ -125,6 +136,13 @@ impl Adapter {
         }
         Ok(Response::new(StatusCode::ACCEPTED))
     }
+}
+
+fn pulled(manifest: Manifest, headers: &HeaderMap) -> Response {
+    if matches_etag(headers, &manifest.digest) {
+        return not_modified(&manifest.digest);
+    }
+    described(&manifest.digest, &manifest.media_type).with_bytes(Bytes::from(manifest.bytes))
 }
 
 fn described(digest: &Digest, media_type: &MediaType) -> Response {

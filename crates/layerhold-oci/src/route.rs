@@ -182,7 +182,8 @@ pub enum RequestBody {
 /// What a route costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cost {
-    /// A few point reads, or one bounded scan: no sync, no file of any length.
+    /// A few point reads, or one bounded scan: no sync, no file of any length. Through
+    /// [`respond_at_once`](crate::Adapter::respond_at_once), no lock either.
     Point,
     /// Waits for the medium.
     Blocking,

@@ -5,7 +5,7 @@ use http::StatusCode;
 use http::request::Parts;
 use hyper::body::Incoming;
 use layerhold::Call;
-use layerhold_oci::{Adapter, BodySink, Cost, ErrorCode, OciError, RequestBody, Route};
+use layerhold_oci::{Adapter, BodySink, ErrorCode, OciError, RequestBody, Route};
 
 use crate::answer::Answer;
 use crate::app::{App, announced, blocking};
@@ -28,11 +28,10 @@ pub(crate) async fn answer(app: &App, adapter: &Adapter, parts: &Parts, arrival:
     let name = route.name();
     let length = announced(parts);
     let bytes_max = match route.body() {
-        RequestBody::None if route.cost() == Cost::Point => {
-            let response = adapter.respond(&route, &parts.headers, Bytes::new(), &Call::anonymous());
-            return outward(name, response, &app.buffers);
-        }
-        RequestBody::None => 0,
+        RequestBody::None => match adapter.respond_at_once(&route, &parts.headers, &Call::anonymous()) {
+            Some(response) => return charged(app, outward(name, response, &app.buffers)),
+            None => 0,
+        },
         RequestBody::Collect => adapter.manifest_body_bytes_max(),
         RequestBody::Stream => match length {
             Some(length) if length <= IN_ONE_PIECE_BYTES_MAX => IN_ONE_PIECE_BYTES_MAX,

@@ -3,15 +3,18 @@
 
 use std::path::Path;
 use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
-use layerhold::format::keys;
+use layerhold::format::keys::{self, RegistryId, RepositoryId, Scope};
+use layerhold::manifest::ManifestRead;
 use layerhold::store::fs::FileSystem;
 use layerhold::store::journaled::{Journaled, JournaledOptions};
 use layerhold::store::local::LocalBlobStore;
 use layerhold::store::mem::MemTable;
 use layerhold::store::real::RealFileSystem;
+use layerhold::store::{LockMode, MetadataStore};
 use layerhold::{
-    Call, Components, Digest, Engine, Options, PutManifest, RegistryName, Repository, RepositoryName,
+    Call, Components, Digest, Engine, Options, PutManifest, Reference, RegistryName, Repository, RepositoryName,
     RepositorySettings, Stores, Tag,
 };
 
@@ -27,10 +30,15 @@ fn image(number: u32) -> PutManifest {
 
 /// On real files, so that commits take their time and callers meet.
 fn repository(dir: &Path) -> Repository {
+    repository_over(dir).1
+}
+
+fn repository_over(dir: &Path) -> (Arc<dyn MetadataStore>, Repository) {
     let fs: Arc<dyn FileSystem> = Arc::new(RealFileSystem::new(dir.to_owned()).unwrap());
     let options = JournaledOptions::default().with_unguarded(|key| !keys::is_guard(key));
-    let metadata = Arc::new(Journaled::create(Arc::clone(&fs), MemTable::new(), [1; 16], options).unwrap());
-    let stores = Stores { metadata, blobs: Arc::new(LocalBlobStore::create(fs).unwrap()) };
+    let metadata: Arc<dyn MetadataStore> =
+        Arc::new(Journaled::create(Arc::clone(&fs), MemTable::new(), [1; 16], options).unwrap());
+    let stores = Stores { metadata: Arc::clone(&metadata), blobs: Arc::new(LocalBlobStore::create(fs).unwrap()) };
     let engine = Engine::create_with(stores, Options::default(), Components::default()).unwrap();
     let registry = RegistryName::parse("busy").unwrap();
     engine.create_registry(&registry, &Call::anonymous()).unwrap();
@@ -38,7 +46,30 @@ fn repository(dir: &Path) -> Repository {
     let name = RepositoryName::parse("app").unwrap();
     let settings = RepositorySettings { sparse_images: true, ..RepositorySettings::default() };
     registry.create_repository(&name, &settings, &Call::anonymous()).unwrap();
-    registry.repository(&name)
+    (metadata, registry.repository(&name))
+}
+
+/// Goal: who changes a manifest holds its row over syncs of others; pulls of it do not wait for that, nor does a thread that
+/// may not wait at all.
+#[test]
+fn a_pull_does_not_wait_for_whoever_changes_the_manifest() {
+    let dir = tempfile::tempdir().unwrap();
+    let (metadata, repository) = repository_over(dir.path());
+    let put = repository.put_manifest(&image(1), &Call::anonymous()).unwrap();
+    let reference = Reference::Digest(put.digest);
+    let pulled_ms = || repository.describe_image(&reference.clone().into()).unwrap().last_pull_ms;
+    let scope = Scope { registry: RegistryId(1), repository: RepositoryId(repository.describe().unwrap().id) };
+    let held = metadata.lock_and_get(&[(&keys::manifest(scope, &put.digest), LockMode::Exclusive)]).unwrap();
+    assert!(held.values()[0].is_some());
+    assert_eq!(repository.manifest_at_once(&reference).unwrap(), None, "the pull is to be noted");
+    let begin = Instant::now();
+    let pulled = repository.manifest(&reference, ManifestRead::Pull).unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert_eq!(pulled_ms(), None, "nobody may write beside the one who holds the row");
+    drop(held);
+    repository.manifest(&reference, ManifestRead::Pull).unwrap();
+    assert!(pulled_ms().is_some());
+    assert_eq!(repository.manifest_at_once(&reference).unwrap(), Some(pulled));
 }
 
 #[test]

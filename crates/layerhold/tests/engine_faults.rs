@@ -162,6 +162,10 @@ impl MetadataStore for Panicking {
         self.inner.lock_and_get(rows)
     }
 
+    fn try_lock_and_get(&self, rows: &[(&[u8], LockMode)]) -> Result<Option<LockSet>, StorageError> {
+        self.inner.try_lock_and_get(rows)
+    }
+
     fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
         self.inner.view()
     }

@@ -96,6 +96,14 @@ impl Oci {
         self.ask(&format!("GET {target}"), &[], b"")
     }
 
+    /// The status of a request without a body that is answered at once, if it is.
+    #[track_caller]
+    pub(crate) fn at_once(&self, line: &str) -> Option<StatusCode> {
+        let (method, route) = self.route(line).unwrap();
+        let answer = self.adapter.respond_at_once(&route, &HeaderMap::new(), &self.call)?;
+        Some(read(&method, answer).status)
+    }
+
     /// Makes the same request with the body streamed in pieces of `piece` bytes.
     #[track_caller]
     pub(crate) fn stream(&self, line: &str, headers: &[(&str, &str)], body: &[u8], piece: usize) -> Answer {

@@ -300,3 +300,32 @@ fn a_manifest_pushed_here_is_the_engines_own() {
         .unwrap();
     assert_eq!(stored.bytes.as_ref() as &[u8], bytes);
 }
+
+/// Goal: what a server may ask on the thread that serves sockets neither waits for a row nor for a sync. Method: wherever
+/// something is to be written, the answer is left to a thread that may wait; afterwards it is at hand.
+#[test]
+fn what_is_to_be_noted_is_not_answered_at_once() {
+    let oci = Oci::with("app");
+    oci.push_image("app", "v1", b"layer");
+    let hour_ms = layerhold::Options::default().lease_ms;
+    let layer = format!("/v2/app/blobs/{}", Digest::sha256(b"layer"));
+    let absent = format!("/v2/app/blobs/{}", Digest::sha256(b"absent"));
+    for round in 0..2 {
+        assert_eq!(oci.at_once("GET /v2/app/manifests/v1"), None, "a pull to be noted round={round}");
+        oci.get("/v2/app/manifests/v1").expect(StatusCode::OK);
+        assert_eq!(oci.at_once("GET /v2/app/manifests/v1"), Some(StatusCode::OK));
+        if round > 0 {
+            assert_eq!(oci.at_once(&format!("HEAD {layer}")), None, "a lease to be extended");
+            oci.ask(&format!("HEAD {layer}"), &[], b"").expect(StatusCode::OK);
+        }
+        assert_eq!(oci.at_once(&format!("HEAD {layer}")), Some(StatusCode::OK));
+        assert_eq!(oci.at_once(&format!("HEAD {absent}")), Some(StatusCode::NOT_FOUND));
+        oci.medium.clock().advance(hour_ms);
+    }
+    for line in ["HEAD /v2/app/manifests/v1", "GET /v2/app/tags/list", "GET /v2/_catalog", "GET /v2/"] {
+        assert_eq!(oci.at_once(line), Some(StatusCode::OK), "line={line}");
+    }
+    for line in [format!("GET {layer}"), format!("DELETE {layer}"), "DELETE /v2/app/manifests/v1".to_owned()] {
+        assert_eq!(oci.at_once(&line), None, "line={line}");
+    }
+}

@@ -68,6 +68,11 @@ impl<S: MetadataStore + ?Sized> MetadataStore for CountingMetadataStore<S> {
         self.inner.lock_and_get(rows)
     }
 
+    fn try_lock_and_get(&self, rows: &[(&[u8], LockMode)]) -> Result<Option<LockSet>, StorageError> {
+        self.locks.fetch_add(u64::from(!rows.is_empty()), Ordering::Relaxed);
+        self.inner.try_lock_and_get(rows)
+    }
+
     fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
         Ok(Box::new(CountingView { reads: &self.reads, scans: &self.scans, inner: self.inner.view()? }))
     }

@@ -267,7 +267,11 @@ fn locks_are_held_and_waits_end(store: &Arc<dyn MetadataStore>) {
     const X: LockMode = LockMode::Exclusive;
     let first = store.lock_and_get(&[(b"a", S), (b"b", X), (b"a", S)]).unwrap();
     drop(store.lock_and_get(&[(b"a", S), (b"c", X)]).unwrap());
+    drop(store.try_lock_and_get(&[(b"a", S), (b"c", X)]).unwrap().unwrap());
     for refused in [(b"a", X), (b"b", S), (b"b", X)] {
+        let start = Instant::now();
+        assert!(store.try_lock_and_get(&[(b"c", X), (refused.0, refused.1)]).unwrap().is_none());
+        assert!(start.elapsed() < Duration::from_millis(LOCK_WAIT_MS - 50), "waited {:?}", start.elapsed());
         let start = Instant::now();
         let error = store.lock_and_get(&[(b"c", X), (refused.0, refused.1)]).unwrap_err();
         assert!(matches!(error, StorageError::Unavailable { .. }), "{error}");

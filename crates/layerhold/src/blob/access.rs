@@ -31,6 +31,14 @@ pub enum BlobStatus {
     },
 }
 
+/// What a check found, before any lease is extended.
+struct Checked {
+    scope: Scope,
+    statuses: Vec<BlobStatus>,
+    /// The blobs whose lease has less than half its term left.
+    to_lease: Vec<Digest>,
+}
+
 /// A blob that became readable in another repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MountedBlob {
@@ -56,6 +64,26 @@ impl Repository {
     /// The answer "present" lets a client skip an upload, so it comes with a lease: the blob stays for at least half of
     /// [`lease_ms`](crate::Options::lease_ms) even if nothing references it. Leases are not synced.
     pub fn check_blobs(&self, digests: &[Digest]) -> Result<Vec<BlobStatus>, ReadError> {
+        let Checked { scope, mut statuses, to_lease } = self.find_blobs(digests)?;
+        if !to_lease.is_empty() {
+            let kept = self.lease(scope, &to_lease)?;
+            for (digest, status) in digests.iter().zip(&mut statuses) {
+                if to_lease.contains(digest) && !kept.contains(digest) {
+                    *status = BlobStatus::Absent;
+                }
+            }
+        }
+        Ok(statuses)
+    }
+
+    /// The same where reading is all that it takes. `None` where a lease is to be extended, which waits for whoever holds
+    /// the blob's row and for others' syncs: a caller may have threads of its own for that.
+    pub fn check_blobs_at_once(&self, digests: &[Digest]) -> Result<Option<Vec<BlobStatus>>, ReadError> {
+        let Checked { statuses, to_lease, .. } = self.find_blobs(digests)?;
+        Ok(to_lease.is_empty().then_some(statuses))
+    }
+
+    fn find_blobs(&self, digests: &[Digest]) -> Result<Checked, ReadError> {
         let inner = self.inner();
         let view = inner.txn.store.view()?;
         let scope = self.find(view.as_ref())?.ok_or_else(|| self.not_found())?;
@@ -82,15 +110,7 @@ impl Repository {
                 _ => BlobStatus::Absent,
             });
         }
-        if !to_lease.is_empty() {
-            let kept = self.lease(scope, &to_lease)?;
-            for (digest, status) in digests.iter().zip(&mut statuses) {
-                if to_lease.contains(digest) && !kept.contains(digest) {
-                    *status = BlobStatus::Absent;
-                }
-            }
-        }
-        Ok(statuses)
+        Ok(Checked { scope, statuses, to_lease })
     }
 
     /// Extends the leases of blobs to the full term; gives those that are still there.

@@ -67,6 +67,28 @@ impl Repository {
     /// A manifest, its bytes checked against its digest. One whose bytes are damaged is quarantined: it counts as absent
     /// for a push until it is put again.
     pub fn manifest(&self, reference: &Reference, read: ManifestRead) -> Result<Manifest, ReadError> {
+        let Found { scope, manifest, pull_due } = self.find_manifest(reference)?;
+        let digest = manifest.digest;
+        if !is_intact(&manifest) {
+            // They are damaged, whether the row can be made to say so or not.
+            drop(self.inner().quarantine_manifest(scope, &digest));
+            return Err(ReadError::Corrupt { digest });
+        }
+        if read == ManifestRead::Pull && pull_due {
+            // The bytes are there: that their time is not noted is no reason to keep them back.
+            drop(self.note_pull(scope, &digest));
+        }
+        Ok(manifest)
+    }
+
+    /// What a [`ManifestRead::Pull`] gives where reading is all that it takes. `None` where its time is to be noted, or
+    /// damage: writing waits for others' syncs, which a caller may have threads of its own for.
+    pub fn manifest_at_once(&self, reference: &Reference) -> Result<Option<Manifest>, ReadError> {
+        let Found { manifest, pull_due, .. } = self.find_manifest(reference)?;
+        Ok(Some(manifest).filter(|manifest| !pull_due && is_intact(manifest)))
+    }
+
+    fn find_manifest(&self, reference: &Reference) -> Result<Found, ReadError> {
         let view = self.inner().txn.store.view()?;
         let scope = self.find(view.as_ref())?.ok_or_else(|| self.not_found())?;
         let digest = resolve(view.as_ref(), scope, &reference.clone().into())?;
@@ -80,20 +102,11 @@ impl Repository {
         let Some(row) = ManifestRow::decode_optional(row.as_deref())? else {
             return Err(ReadError::NotFound { reference: reference.clone() });
         };
-        let bytes = bytes.unwrap_or_default();
         if row.state == ManifestState::Quarantined {
             return Err(ReadError::Corrupt { digest });
         }
-        if Digest::of(digest.algorithm(), &bytes) != digest {
-            // They are damaged, whether the row can be made to say so or not.
-            drop(self.inner().quarantine_manifest(scope, &digest));
-            return Err(ReadError::Corrupt { digest });
-        }
-        if read == ManifestRead::Pull {
-            // The bytes are there: that their time is not noted is no reason to keep them back.
-            drop(self.note_pull(scope, &digest, pulled.as_deref()));
-        }
-        Ok(Manifest { digest, media_type: row.media_type, bytes })
+        let manifest = Manifest { digest, media_type: row.media_type, bytes: bytes.unwrap_or_default() };
+        Ok(Found { scope, manifest, pull_due: self.is_pull_due(pulled.as_deref()) })
     }
 
     /// Digest, type and length of a manifest; the bytes are not looked at, but damage that was noticed is told.
@@ -121,25 +134,42 @@ impl Repository {
         Ok(digest)
     }
 
-    /// Moves the pull time, unless it moved a short while ago.
-    fn note_pull(&self, scope: Scope, digest: &Digest, pulled: Option<&[u8]>) -> Result<(), StorageError> {
+    /// Whether the pull time moved so long ago that it is to move again, and can.
+    fn is_pull_due(&self, pulled: Option<&[u8]>) -> bool {
         let inner = self.inner();
-        let now_ms = inner.txn.committer.wall_ms();
-        let last_ms = pull_time(pulled)?;
-        let due = last_ms.is_none_or(|last_ms| now_ms.saturating_sub(last_ms) >= inner.options.pull_time_ms);
-        if !due || inner.check_writable().is_err() {
-            return Ok(());
-        }
+        // A time that cannot be read is left for a check to find.
+        let Ok(last_ms) = pull_time(pulled) else { return false };
+        let passed_ms = last_ms.map(|last_ms| inner.txn.committer.wall_ms().saturating_sub(last_ms));
+        passed_ms.is_none_or(|passed_ms| passed_ms >= inner.options.pull_time_ms) && inner.check_writable().is_ok()
+    }
+
+    /// Moves the pull time, unless somebody is changing the manifest: the next pull moves it then.
+    fn note_pull(&self, scope: Scope, digest: &Digest) -> Result<(), StorageError> {
+        let inner = self.inner();
         let manifest_key = keys::manifest(scope, digest);
         // Shared, so that the manifest cannot go while its pull time is written and leave it behind.
-        let locks = inner.txn.store.lock_and_get(&[(&manifest_key, LockMode::Shared)])?;
+        let Some(locks) = inner.txn.store.try_lock_and_get(&[(&manifest_key, LockMode::Shared)])? else {
+            return Ok(());
+        };
         if value(&locks, 0).is_none() {
             return Ok(());
         }
         let mut batch = Batch::new();
-        batch.put(&keys::pull_time(scope, digest), &now_ms.to_be_bytes());
+        batch.put(&keys::pull_time(scope, digest), &inner.txn.committer.wall_ms().to_be_bytes());
         inner.txn.committer.submit_relaxed(locks, batch)
     }
+}
+
+/// A manifest as its rows say it is.
+struct Found {
+    scope: Scope,
+    manifest: Manifest,
+    /// Whether a pull of it is to be noted.
+    pull_due: bool,
+}
+
+fn is_intact(manifest: &Manifest) -> bool {
+    Digest::of(manifest.digest.algorithm(), &manifest.bytes) == manifest.digest
 }
 
 /// The time in a pull-time row.

@@ -424,15 +424,11 @@ impl<T: Table> Journaled<T> {
 
 impl<T: Table> MetadataStore for Journaled<T> {
     fn lock_and_get(&self, rows: &[(&[u8], LockMode)]) -> Result<LockSet, StorageError> {
-        let guard = self.locks.acquire(rows)?;
-        let keys: Vec<&[u8]> = rows.iter().map(|(key, _)| *key).collect();
-        let values = self.read_through(&keys, |key, value| {
-            // Rows without a lock of their own may change at any time.
-            if !(self.options.unguarded)(key) {
-                self.rows.keep(key, value);
-            }
-        })?;
-        Ok(LockSet::new(values, Box::new(guard)))
+        self.get_locked(rows, self.locks.acquire(rows)?)
+    }
+
+    fn try_lock_and_get(&self, rows: &[(&[u8], LockMode)]) -> Result<Option<LockSet>, StorageError> {
+        self.locks.try_acquire(rows).map(|guard| self.get_locked(rows, guard)).transpose()
     }
 
     fn peek(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
@@ -467,6 +463,18 @@ impl<T: Table> MetadataStore for Journaled<T> {
 }
 
 impl<T: Table> Journaled<T> {
+    /// The values of rows that `guard` holds.
+    fn get_locked(&self, rows: &[(&[u8], LockMode)], guard: LockGuard) -> Result<LockSet, StorageError> {
+        let keys: Vec<&[u8]> = rows.iter().map(|(key, _)| *key).collect();
+        let values = self.read_through(&keys, |key, value| {
+            // Rows without a lock of their own may change at any time.
+            if !(self.options.unguarded)(key) {
+                self.rows.keep(key, value);
+            }
+        })?;
+        Ok(LockSet::new(values, Box::new(guard)))
+    }
+
     fn commit_group(
         &self,
         group: &[Member],

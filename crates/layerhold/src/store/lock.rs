@@ -68,6 +68,29 @@ impl LockTable {
     /// [`StorageError::Unavailable`] when the locks did not come within the time given to [`LockTable::new`]; nothing
     /// is held then.
     pub fn acquire(self: &Arc<Self>, rows: &[(&[u8], LockMode)]) -> Result<LockGuard, StorageError> {
+        let mut guard = self.guard(rows);
+        let mut waiting_since = None;
+        while let Some(&(row, mode)) = guard.rows.get(guard.held) {
+            self.take(row, mode, &mut waiting_since)?;
+            guard.held += 1;
+        }
+        Ok(guard)
+    }
+
+    /// The same without waiting: `None`, and nothing held, where somebody holds one of the rows or stands in line for it.
+    pub fn try_acquire(self: &Arc<Self>, rows: &[(&[u8], LockMode)]) -> Option<LockGuard> {
+        let mut guard = self.guard(rows);
+        while let Some(&(row, mode)) = guard.rows.get(guard.held) {
+            if !self.shard(row).entry(row).or_default().take_free(mode) {
+                return None;
+            }
+            guard.held += 1;
+        }
+        Some(guard)
+    }
+
+    /// A guard for `rows` that holds none of them yet.
+    fn guard(self: &Arc<Self>, rows: &[(&[u8], LockMode)]) -> LockGuard {
         let mut wanted: Vec<(u64, LockMode)> = rows.iter().map(|(key, mode)| (hash(key), *mode)).collect();
         wanted.sort_unstable();
         wanted.dedup_by(|later, kept| {
@@ -77,13 +100,7 @@ impl LockTable {
             }
             same
         });
-        let mut guard = LockGuard { table: Arc::clone(self), rows: wanted, held: 0 };
-        let mut waiting_since = None;
-        while let Some(&(row, mode)) = guard.rows.get(guard.held) {
-            self.take(row, mode, &mut waiting_since)?;
-            guard.held += 1;
-        }
-        Ok(guard)
+        LockGuard { table: Arc::clone(self), rows: wanted, held: 0 }
     }
 
     /// How many rows are held or waited for. Nothing is kept of any other row.
@@ -100,8 +117,7 @@ impl LockTable {
     fn take(&self, row: u64, mode: LockMode, waiting_since: &mut Option<u64>) -> Result<(), StorageError> {
         let mut rows = self.shard(row);
         let entry = rows.entry(row).or_default();
-        if entry.waiters.is_empty() && entry.admits(mode) {
-            entry.add(mode);
+        if entry.take_free(mode) {
             return Ok(());
         }
         let waiter = Arc::new(Waiter { mode, granted: AtomicBool::new(false), wake: Condvar::new() });
@@ -148,6 +164,15 @@ impl Row {
             LockMode::Shared => !self.exclusive,
             LockMode::Exclusive => !self.exclusive && self.shared == 0,
         }
+    }
+
+    /// Takes the row where nobody is in the way, nor in line before.
+    fn take_free(&mut self, mode: LockMode) -> bool {
+        let free = self.waiters.is_empty() && self.admits(mode);
+        if free {
+            self.add(mode);
+        }
+        free
     }
 
     fn add(&mut self, mode: LockMode) {

@@ -145,6 +145,12 @@ pub trait MetadataStore: Send + Sync {
     /// Waiting is bounded: a lock that does not come in time is [`StorageError::Unavailable`], and nothing is held.
     fn lock_and_get(&self, rows: &[(&[u8], LockMode)]) -> Result<LockSet, StorageError>;
 
+    /// The same without waiting for a lock: `None`, and nothing held, where one is not free. A store that cannot tell
+    /// beforehand waits.
+    fn try_lock_and_get(&self, rows: &[(&[u8], LockMode)]) -> Result<Option<LockSet>, StorageError> {
+        self.lock_and_get(rows).map(Some)
+    }
+
     /// The newest values of rows, present or not, in the order of the keys. Unlike those of a view they need not belong
     /// together: good for a guess that is judged again under locks, and cheaper where rows are asked for often.
     fn peek(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {

@@ -67,6 +67,10 @@ impl MetadataStore for Shaky {
         self.inner.lock_and_get(rows)
     }
 
+    fn try_lock_and_get(&self, rows: &[(&[u8], LockMode)]) -> Result<Option<LockSet>, StorageError> {
+        self.inner.try_lock_and_get(rows)
+    }
+
     fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
         Ok(Box::new(ShakyView { inner: self.inner.view()?, rows_left: &self.rows_left }))
     }
