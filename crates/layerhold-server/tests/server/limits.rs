@@ -263,3 +263,26 @@ fn a_refused_upload_answers_while_its_body_still_comes() {
     // The rest was read and dropped, so the connection serves on.
     assert_eq!(client.get("/healthz").status, 200);
 }
+
+/// Goal: those who wait for an upload that another one is writing leave threads to everybody else.
+#[test]
+fn waiting_for_one_upload_does_not_stop_the_others() {
+    let (_dir, server) = server(&["--blocking-threads=4"]);
+    let digest = server.client().push_blob("a", &noise(1, 100_000));
+    let location = server.client().begin("a");
+    let mut writer = server.client();
+    writer.send_head("PATCH", &location, &[("Content-Length", "1000000")]);
+    writer.send(&noise(2, 300_000));
+    std::thread::sleep(Duration::from_millis(300));
+    let mut others: Vec<Client> = (0..8).map(|_| server.client()).collect();
+    for other in &mut others {
+        other.send_head("PATCH", &location, &[("Content-Length", "10")]);
+        other.send(b"0123456789");
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let begin = Instant::now();
+    assert_eq!(server.client().get(&format!("/v2/a/blobs/{digest}")).status, 200);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    let refused = others.iter_mut().filter_map(|other| other.try_reply("PATCH")).filter(|reply| reply.status == 503);
+    assert_eq!(refused.count(), 8, "the one that waited gave up in the end");
+}

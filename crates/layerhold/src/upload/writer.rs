@@ -40,7 +40,8 @@ impl std::fmt::Debug for UploadWriter {
 }
 
 impl Repository {
-    /// Becomes the writer of a session, which has one at a time: waits for another one, within bounds.
+    /// Becomes the writer of a session, which has one at a time: waits for another one, at most
+    /// [`lock_wait_ms`](crate::Options::lock_wait_ms) and only where nobody else waits for it.
     ///
     /// With `first_byte`, the session must end exactly there ([`AppendError::OutOfOrder`]).
     pub fn upload_writer(
