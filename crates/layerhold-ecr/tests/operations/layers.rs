@@ -260,6 +260,26 @@ fn a_layer_that_is_there_already_is_reported_after_its_digest_was_checked() {
     assert_eq!(answer.unwrap_err().name, "InvalidLayerException");
 }
 
+/// Goal: a session that was begun over the other protocol, which lets a client choose sha512, ends as every other here.
+#[test]
+fn a_session_of_another_algorithm_is_judged_by_sha256() {
+    let harness = Harness::with_repository("app");
+    let name = layerhold::RepositoryName::parse("app").unwrap();
+    let repository = harness.ecr.registry(Scope::Private).repository(&name);
+    let begin = || repository.begin_upload(layerhold::Algorithm::Sha512, &layerhold::Call::anonymous()).unwrap();
+    for (bytes, given) in [(&b"one"[..], sha256(b"one")), (b"two", "md5:00".to_owned())] {
+        let id = begin().to_string();
+        harness.upload_part(Scope::Private, "app", &id, 0, bytes).unwrap();
+        let answer = complete(&harness, Scope::Private, &id, &[&given]).unwrap();
+        assert_eq!(answer["layerDigest"], json!(sha256(bytes)));
+    }
+    let id = begin().to_string();
+    harness.upload_part(Scope::Private, "app", &id, 0, b"three").unwrap();
+    let sha512 = layerhold::Digest::of(layerhold::Algorithm::Sha512, b"three").to_string();
+    let wrong = complete(&harness, Scope::Private, &id, &[&sha256(b"x"), &sha512]);
+    assert_eq!(wrong.unwrap_err().name, "InvalidLayerException");
+}
+
 #[test]
 fn uploads_have_limits() {
     let mut limits = Limits::ecr_private();

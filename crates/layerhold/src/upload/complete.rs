@@ -26,7 +26,9 @@ pub enum Expected {
     Computed,
     /// It must be this one. With another algorithm than the session's the staged bytes are read once more.
     Digest(Digest),
-    /// It must be one of these; those of other algorithms than the session's count for nothing.
+    /// Nothing, but the SHA-256 digest is the blob's. In a session of another algorithm the staged bytes are read once more.
+    Sha256,
+    /// The same, and it must be one of these; those of other algorithms count for nothing.
     AnyOf(Vec<Digest>),
 }
 
@@ -114,7 +116,7 @@ impl Repository {
         }
         let algorithm = match expected {
             Expected::Digest(digest) => digest.algorithm(),
-            Expected::Computed | Expected::AnyOf(_) => Algorithm::Sha256,
+            Expected::Computed | Expected::Sha256 | Expected::AnyOf(_) => Algorithm::Sha256,
         };
         // A writer would find out piece by piece, when a session is already there.
         let (size, limit) = (bytes.len() as u64, self.registry.limits.blob_bytes);
@@ -180,22 +182,21 @@ impl Repository {
     }
 
     fn judge_digest(&self, id: &UploadId, live: &mut Live, expected: &Expected) -> Result<Digest, CompleteError> {
-        let computed = live.lane.hashes().digest.clone().finalize();
-        let accepted = match expected {
-            Expected::Computed => Some(computed),
-            Expected::AnyOf(digests) => digests.contains(&computed).then_some(computed),
-            Expected::Digest(digest) if digest.algorithm() == computed.algorithm() => {
-                (*digest == computed).then_some(computed)
-            }
-            Expected::Digest(digest) => {
-                let other = self.reread_digest(id, live, digest.algorithm())?;
-                if other != *digest {
-                    return Err(CompleteError::DigestMismatch { computed: other });
-                }
-                Some(other)
-            }
+        let mut computed = live.lane.hashes().digest.clone().finalize();
+        let algorithm = match expected {
+            Expected::Computed => computed.algorithm(),
+            Expected::Digest(digest) => digest.algorithm(),
+            Expected::Sha256 | Expected::AnyOf(_) => Algorithm::Sha256,
         };
-        accepted.ok_or(CompleteError::DigestMismatch { computed })
+        if algorithm != computed.algorithm() {
+            computed = self.reread_digest(id, live, algorithm)?;
+        }
+        let right = match expected {
+            Expected::Computed | Expected::Sha256 => true,
+            Expected::Digest(digest) => *digest == computed,
+            Expected::AnyOf(digests) => digests.contains(&computed),
+        };
+        if right { Ok(computed) } else { Err(CompleteError::DigestMismatch { computed }) }
     }
 
     /// Whether the bytes that are to become a blob are still those that came.
@@ -351,5 +352,6 @@ fn encode_expected(encoder: &mut Encoder, expected: &Expected) {
         Expected::AnyOf(digests) => encoder.u8(2).list(digests.iter(), |e, digest| {
             e.digest(digest);
         }),
+        Expected::Sha256 => encoder.u8(3),
     };
 }

@@ -82,6 +82,32 @@ fn a_wrong_digest_ends_the_session_and_an_empty_upload_does_not() {
 }
 
 #[test]
+fn a_sha256_digest_is_had_from_a_session_of_any_algorithm() {
+    let store = store();
+    let right = Digest::sha256(b"some");
+    let (wrong, other) = (Digest::sha256(b"other"), Digest::of(Algorithm::Sha512, b"some"));
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        for (expected, accepted) in [
+            (Expected::Sha256, true),
+            (Expected::AnyOf(vec![wrong, right]), true),
+            (Expected::AnyOf(vec![wrong, other]), false),
+            (Expected::AnyOf(Vec::new()), false),
+        ] {
+            let id = store.repository.begin_upload(algorithm, &call()).expect("a session");
+            store.repository.append_part(&id, range(0, 4), b"some".to_vec(), &call()).expect("a part");
+            let complete = CompleteUpload::expecting(expected.clone());
+            match store.repository.complete_upload(&id, &complete, &call()) {
+                Ok(done) => assert!(accepted && done.digest == right, "{algorithm:?} {expected:?}"),
+                Err(CompleteError::DigestMismatch { computed }) => {
+                    assert!(!accepted && computed == right, "{algorithm:?} {expected:?}");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn an_empty_blob_is_a_blob() {
     let store = store();
     let id = store.repository.begin_upload(Algorithm::Sha256, &call()).expect("a session");
