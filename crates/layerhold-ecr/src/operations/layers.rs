@@ -180,7 +180,8 @@ pub(super) fn complete(
         .complete_upload(&session.id, &complete, context.call)
         .map_err(|error| complete_error(&session, error))?;
     let digest = completed.digest.to_string();
-    if completed.already_linked {
+    // A damaged layer was unavailable to whoever asked, so these bytes were wanted.
+    if completed.already_linked && !completed.healed {
         let message = messages::layer_already_exists(&digest, session.target.place());
         return Err(Failure::new(ErrorCode::LayerAlreadyExistsException, message));
     }

@@ -3,6 +3,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -100,6 +101,35 @@ fn a_download_of_damaged_bytes_ends_short_and_pushing_heals() {
     }
     crate::harness::eventually("the damaged file goes", || !file.exists());
     server.stop();
+}
+
+/// Goal: a client of ECR that was told "unavailable" pushes, and is not told then that the layer was there.
+#[test]
+fn pushing_a_damaged_layer_over_ecr_is_a_push_like_any_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir, &[]);
+    let mut client = server.client();
+    let bytes = noise(1, LEN);
+    let (layer, file) = pushed(&mut client, &dir, &bytes);
+    flip(&file, 2_000_000);
+    assert!(!client.get(&format!("/v2/app/blobs/{layer}")).complete);
+    assert_quarantined(&server, &layer, &bytes);
+
+    let mut client = server.client();
+    let mut push = || {
+        let (_, begun) = client.ecr("InitiateLayerUpload", &json!({"repositoryName": "app"}));
+        let part = base64::engine::general_purpose::STANDARD.encode(&bytes);
+        let input = json!({"repositoryName": "app", "uploadId": begun["uploadId"], "partFirstByte": 0,
+            "partLastByte": LEN - 1, "layerPartBlob": part});
+        assert_eq!(client.ecr("UploadLayerPart", &input).0, 200);
+        let input = json!({"repositoryName": "app", "uploadId": begun["uploadId"], "layerDigests": [layer]});
+        client.ecr("CompleteLayerUpload", &input)
+    };
+    let (status, healed) = push();
+    assert_eq!((status, &healed["layerDigest"]), (200, &json!(layer)), "{healed}");
+    let (status, again) = push();
+    assert_eq!((status, &again["__type"]), (400, &json!("LayerAlreadyExistsException")), "{again}");
+    assert_eq!(availability(&mut server.client(), &layer), "AVAILABLE");
 }
 
 #[test]

@@ -69,15 +69,22 @@ pub struct Completed {
     pub size: u64,
     /// Whether the repository could read the blob before. Its bytes are the ones just sent all the same.
     pub already_linked: bool,
+    /// Whether the bytes that were stored before were known to be damaged: then they counted as absent for a push.
+    pub healed: bool,
 }
 
 impl Outcome for Completed {
     fn encode(&self, encoder: &mut Encoder) {
-        encoder.digest(&self.digest).u64(self.size).bool(self.already_linked);
+        encoder.digest(&self.digest).u64(self.size).bool(self.already_linked).bool(self.healed);
     }
 
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self, StorageError> {
-        Ok(Self { digest: decoder.digest()?, size: decoder.u64()?, already_linked: decoder.bool()? })
+        Ok(Self {
+            digest: decoder.digest()?,
+            size: decoder.u64()?,
+            already_linked: decoder.bool()?,
+            healed: decoder.bool()?,
+        })
     }
 }
 
@@ -270,13 +277,14 @@ impl Repository {
             }
             let old = BlobRow::decode_optional(value(&locks, 2))?;
             let link = LinkRow::decode_optional(value(&locks, 3))?;
-            let heals = old.is_some_and(|old| old.state == BlobState::Quarantined);
-            let event = self.event(if heals {
+            let healed = old.is_some_and(|old| old.state == BlobState::Quarantined);
+            let event = self.event(if healed {
                 RepositoryEvent::BlobHealed { digest }
             } else {
                 RepositoryEvent::BlobUploaded { digest }
             });
-            let mut commit = Commit::new(locks, event, Completed { digest, size, already_linked: link.is_some() });
+            let result = Completed { digest, size, already_linked: link.is_some(), healed };
+            let mut commit = Commit::new(locks, event, result);
             let batch = &mut commit.batch;
             drop_session(attempt.view()?.as_ref(), batch, id, &before)?;
             match &live.staged {

@@ -123,7 +123,8 @@ fn every_harm_is_found_on_every_path_written_down_once_and_healed_by_a_push() {
                 }
             }
 
-            rig.push(&bytes);
+            let pushed = rig.app().put_blob(&bytes, &Expected::Digest(digest), &call()).unwrap();
+            assert!(pushed.already_linked && pushed.healed, "{pushed:?}");
             rig = rig.killed();
             assert_eq!(rig.incidents().last().unwrap(), "blob healed", "{harm:?} {path}");
             assert_eq!(rig.blob_row(&digest).generation, generation + 2);
