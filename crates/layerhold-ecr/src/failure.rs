@@ -40,6 +40,10 @@ pub enum CommonError {
     ContentType,
     /// The body is too large. Status 413.
     RequestEntityTooLarge,
+    /// The body did not arrive in time. Status 408.
+    RequestTimeout,
+    /// The body ended before it was complete. Status 400.
+    RequestAborted,
     /// Too much is going on; the caller should wait and try again. Status 400.
     Throttling,
     /// The store cannot answer now; the caller should wait and try again. Status 503.
@@ -57,6 +61,8 @@ impl Code {
                 CommonError::UnknownOperation => "UnknownOperationException",
                 CommonError::Serialization | CommonError::ContentType => "SerializationException",
                 CommonError::RequestEntityTooLarge => "RequestEntityTooLargeException",
+                CommonError::RequestTimeout => "RequestTimeoutException",
+                CommonError::RequestAborted => "RequestAbortedException",
                 CommonError::Throttling => "ThrottlingException",
                 CommonError::ServiceUnavailable => "ServiceUnavailable",
                 CommonError::NotImplemented => "NotImplemented",
@@ -76,7 +82,8 @@ impl Code {
             }
             Self::Common(error) => match error {
                 CommonError::UnknownOperation => 404,
-                CommonError::Serialization | CommonError::Throttling => 400,
+                CommonError::Serialization | CommonError::RequestAborted | CommonError::Throttling => 400,
+                CommonError::RequestTimeout => 408,
                 CommonError::ContentType => 415,
                 CommonError::RequestEntityTooLarge => 413,
                 CommonError::ServiceUnavailable => 503,

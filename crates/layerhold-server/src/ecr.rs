@@ -77,12 +77,11 @@ fn operation(target: Option<&str>) -> &'static str {
 }
 
 fn cut(operation: &'static str, stop: Stop, request_id: &str) -> Answer {
-    let failure = Failure::common(CommonError::Serialization, stop.to_string());
-    let mut answer = outward(operation, wire::Response::failed(&failure, request_id)).closing();
-    if stop != Stop::Broken {
-        answer.status = StatusCode::REQUEST_TIMEOUT;
-    }
-    answer
+    let error = match stop {
+        Stop::Idle | Stop::TooSlow => CommonError::RequestTimeout,
+        Stop::Broken => CommonError::RequestAborted,
+    };
+    outward(operation, wire::Response::failed(&Failure::common(error, stop.to_string()), request_id)).closing()
 }
 
 fn outward(operation: &'static str, response: wire::Response) -> Answer {

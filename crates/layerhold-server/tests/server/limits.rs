@@ -64,6 +64,24 @@ fn a_body_that_stands_still_is_given_up_and_what_came_is_kept() {
 }
 
 #[test]
+fn a_body_of_ecr_that_stands_still_is_a_timeout() {
+    let (_dir, server) = server(&["--idle-timeout=2s"]);
+    let mut client = server.client();
+    let target = ("X-Amz-Target", "AmazonEC2ContainerRegistry_V20150921.DescribeRepositories");
+    client.send_head("POST", "/", &[target, ("Content-Length", "100")]);
+    client.send(b"{");
+    let late = client.reply("POST");
+    assert_eq!((late.status, late.json()["__type"].as_str()), (408, Some("RequestTimeoutException")));
+
+    let mut client = server.client();
+    client.send_head("POST", "/", &[target, ("Transfer-Encoding", "chunked")]);
+    client.send(b"1\r\n{\r\nnonsense\r\n");
+    if let Some(broken) = client.try_reply("POST") {
+        assert_eq!((broken.status, broken.json()["__type"].as_str()), (400, Some("RequestAbortedException")));
+    }
+}
+
+#[test]
 fn what_arrived_before_a_client_went_away_is_kept() {
     let (_dir, server) = server(&[]);
     for (seed, arrived) in [1, 100_000, 262_144, 700_000, 1_999_999].into_iter().enumerate() {
