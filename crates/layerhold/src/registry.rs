@@ -222,6 +222,21 @@ impl Registry {
         })
     }
 
+    /// Whether a repository of this name could be made now: for a host that has reasons of its own to refuse one, and reports
+    /// the engine's first. Nothing is reserved.
+    pub fn judge_create(&self, name: &RepositoryName) -> Result<(), CreateError> {
+        let registry = self.id()?.ok_or_else(|| CreateError::RegistryNotFound { registry: self.name.clone() })?;
+        let view = self.engine.inner.txn.store.view()?;
+        let (name_key, usage_key) = (keys::repository_name(registry, name), keys::registry_usage(registry));
+        let [taken, usage] = <[_; 2]>::try_from(view.get_many(&[&name_key, &usage_key])?).unwrap_or_default();
+        if taken.is_some() {
+            return Err(CreateError::AlreadyExists { repository: name.clone() });
+        }
+        let UsageRow([repositories, ..]) = UsageRow::decode_optional(usage.as_deref())?.unwrap_or_default();
+        let limit = self.limits.repositories;
+        if repositories < limit { Ok(()) } else { Err(CreateError::LimitExceeded { limit }) }
+    }
+
     /// Deletes a repository in one small transaction: its name is free at once and nothing in it can be read any more.
     /// Its rows go later. Durable when it returns; the answer is the repository as it was.
     pub fn delete_repository(

@@ -48,7 +48,7 @@ pub(super) fn create(
     let tag_mutability = tag_mutability(mutability, filters)?;
     let tags = input.tags.unwrap_or_default();
     resource_tags::judge(&tags)?;
-    judge_encryption(&target, input.encryption_configuration.as_ref())?;
+    judge_encryption(context, &target, input.encryption_configuration.as_ref())?;
     let catalog = input.catalog_data.map(catalog).transpose()?;
     let scan_on_push = input.image_scanning_configuration.and_then(|scanning| scanning.scan_on_push);
     let attributes = attributes(&tags, scan_on_push == Some(true), catalog.as_ref())?;
@@ -80,8 +80,12 @@ fn already_exists(target: &Target) -> Failure {
 }
 
 /// AES256 is what every repository says it has. Anything else would be a promise that nobody keeps, and is refused once
-/// it is certain that the name is free.
-fn judge_encryption(target: &Target, asked: Option<&EncryptionConfiguration>) -> Result<(), Failure> {
+/// it is certain that the name is free and the registry has room.
+fn judge_encryption(
+    context: &Context<'_>,
+    target: &Target,
+    asked: Option<&EncryptionConfiguration>,
+) -> Result<(), Failure> {
     let Some(asked) = asked else { return Ok(()) };
     if asked.encryption_type == EncryptionType::Aes256 {
         return match asked.kms_key {
@@ -89,14 +93,9 @@ fn judge_encryption(target: &Target, asked: Option<&EncryptionConfiguration>) ->
             None => Ok(()),
         };
     }
-    match target.repository.describe() {
-        Ok(_) => Err(already_exists(target)),
-        Err(ReadError::RepositoryNotFound(_)) => {
-            let message = messages::encryption_not_supported(asked.encryption_type.as_str());
-            Err(Failure::new(ErrorCode::KmsException, message).with("kmsError", messages::KMS_NOT_SUPPORTED))
-        }
-        Err(error) => Err(target.read_error(&error)),
-    }
+    context.registry().judge_create(target.repository.name()).map_err(|error| create_error(target, &error))?;
+    let message = messages::encryption_not_supported(asked.encryption_type.as_str());
+    Err(Failure::new(ErrorCode::KmsException, message).with("kmsError", messages::KMS_NOT_SUPPORTED))
 }
 
 fn catalog(input: RepositoryCatalogDataInput) -> Result<RepositoryCatalogData, Failure> {

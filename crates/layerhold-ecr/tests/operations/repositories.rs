@@ -151,6 +151,22 @@ fn create_names_what_is_wrong() {
 }
 
 #[test]
+fn a_full_registry_is_reported_before_a_key_and_after_a_name_that_is_taken() {
+    let mut limits = Limits::ecr_private();
+    limits.repositories = 1;
+    let harness = Harness::with_limits(limits);
+    let create = |name: &str| {
+        let kms = json!({ "encryptionType": "KMS" });
+        let members = json!({ "repositoryName": name, "encryptionConfiguration": kms });
+        harness.private("CreateRepository", members).unwrap_err().name
+    };
+    assert_eq!(create("one"), "KmsException");
+    harness.create("one");
+    assert_eq!(create("one"), "RepositoryAlreadyExistsException");
+    assert_eq!(create("two"), "LimitExceededException");
+}
+
+#[test]
 fn the_number_of_repositories_is_limited() {
     let mut limits = Limits::ecr_private();
     limits.repositories = 2;
