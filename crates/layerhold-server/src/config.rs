@@ -197,7 +197,7 @@ pub struct Settings {
     #[arg(long, env = "LAYERHOLD_IDLE_TIMEOUT", value_name = "TIME")]
     pub idle_timeout: Option<Seconds>,
 
-    /// Fewest bytes a second that a request body must bring, judged over each idle timeout; 0 asks nothing [default: 0]
+    /// Fewest bytes a second that a request body must bring, judged over each idle timeout; 0 asks nothing [default: 1KiB]
     #[arg(long, env = "LAYERHOLD_BODY_RATE_MIN", value_name = "BYTES")]
     pub body_rate_min: Option<ByteSize>,
 
@@ -419,7 +419,7 @@ impl Settings {
             worker_threads: self.worker_threads.map(|n| n.clamp(1, 1024)),
             header_timeout: self.header_timeout.map_or(Duration::from_secs(10), |s| s.0),
             idle_timeout: self.idle_timeout.map_or(Duration::from_secs(60), |s| s.0),
-            body_rate_min: self.body_rate_min.map_or(0, |b| b.0),
+            body_rate_min: self.body_rate_min.map_or(BODY_RATE_MIN, |b| b.0),
             shutdown_timeout: self.shutdown_timeout.map_or(Duration::from_secs(30), |s| s.0),
             log_format: self.log_format.unwrap_or(LogFormat::Text),
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
@@ -434,6 +434,10 @@ const SCRUB_MIB_PER_S: u32 = 16;
 /// One whole part of an ECR upload has to fit, or no such upload could ever succeed: 20 MiB in base64, with room for
 /// escaping and the other members.
 const BODY_MEMORY_BYTES_MIN: u64 = 32 << 20;
+
+/// A modem brings more. Without a least rate a client that sends one byte a minute holds its session, and its share of the
+/// memory for bodies, for as long as it likes.
+const BODY_RATE_MIN: u64 = 1 << 10;
 
 fn invalid(setting: &'static str, rule: &'static str, value: String) -> ConfigError {
     ConfigError::Invalid { setting, rule, value }
@@ -483,6 +487,12 @@ mod tests {
         let config = settings("data = '/d'\nverified-window = '5m'\nscrub-mib-per-s = 3").resolve().unwrap();
         assert_eq!((config.verified_window, config.scrub_bytes_per_s), (Duration::from_secs(300), 3 << 20));
         assert_eq!(settings("data = '/d'").resolve().unwrap().scrub_bytes_per_s, 16 << 20);
+    }
+
+    #[test]
+    fn a_body_must_move_unless_told_otherwise() {
+        assert_eq!(settings("data = '/d'").resolve().unwrap().body_rate_min, 1 << 10);
+        assert_eq!(settings("data = '/d'\nbody-rate-min = 0").resolve().unwrap().body_rate_min, 0);
     }
 
     #[test]
