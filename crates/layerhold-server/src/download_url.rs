@@ -1,8 +1,9 @@
 //! Download URLs: whoever holds one reads one blob, until it expires.
 
-use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE};
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use layerhold::ErrorKind;
 use layerhold::blob::download::Error;
 use layerhold_oci::range::{self, Wanted};
 
@@ -10,7 +11,7 @@ use crate::answer::Answer;
 use crate::app::{App, blocking};
 use crate::body::Payload;
 use crate::buffers::Buffers;
-use crate::download::Download;
+use crate::download::{Download, ReadFailed};
 
 const OPERATION: &str = "download";
 
@@ -35,6 +36,8 @@ fn serve(reader: layerhold::BlobReader, wanted: Option<&str>, head: bool, buffer
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    // Whoever pushed the bytes chose them, and this URL is one that a browser may follow.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", reader.digest())) {
         headers.insert(ETAG, tag);
     }
@@ -53,7 +56,11 @@ fn serve(reader: layerhold::BlobReader, wanted: Option<&str>, head: bool, buffer
     let payload = if head { Ok(Payload::Empty) } else { Download::of_blob(reader, first_byte, len, buffers) };
     match payload {
         Ok(payload) => Answer { status, headers, payload, operation: OPERATION, cause: None },
-        Err(fault) => failed(crate::chain(&fault)),
+        Err(ReadFailed::Fault { source, offset }) => {
+            let kind = source.kind();
+            failed(kind, crate::chain(&ReadFailed::Fault { source, offset }))
+        }
+        Err(cut) => failed(ErrorKind::Unavailable, crate::chain(&cut)),
     }
 }
 
@@ -63,12 +70,38 @@ fn refusal(error: &Error) -> Answer {
             Answer::text(OPERATION, StatusCode::FORBIDDEN, "the download URL is not valid, or no longer\n")
         }
         Error::Gone { .. } => Answer::text(OPERATION, StatusCode::NOT_FOUND, "the blob is gone\n"),
-        _ => failed(crate::chain(error)),
+        _ => failed(error.kind(), crate::chain(error)),
     }
 }
 
-fn failed(cause: String) -> Answer {
-    let mut answer = Answer::text(OPERATION, StatusCode::INTERNAL_SERVER_ERROR, "the blob cannot be read\n");
+/// What failed before the first byte: 503 where another try may find the blob, as both protocols answer these kinds.
+fn failed(kind: ErrorKind, cause: String) -> Answer {
+    let mut answer = match kind {
+        ErrorKind::Unavailable
+        | ErrorKind::NoSpace
+        | ErrorKind::ReadOnly
+        | ErrorKind::Locked
+        | ErrorKind::Closed
+        | ErrorKind::Conflict => Answer::text(OPERATION, StatusCode::SERVICE_UNAVAILABLE, "try again\n"),
+        _ => Answer::text(OPERATION, StatusCode::INTERNAL_SERVER_ERROR, "the blob cannot be read\n"),
+    };
     answer.cause = Some(cause);
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use layerhold::store::StorageError;
+
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_not_called_damage() {
+        let busy = StorageError::Unavailable { what: "a row lock", waited_ms: 1 };
+        let answer = refusal(&Error::from(busy));
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(answer.cause.is_some());
+        assert_eq!(refusal(&Error::from(StorageError::corrupt("a row"))).status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(refusal(&Error::Expired).status, StatusCode::FORBIDDEN);
+    }
 }

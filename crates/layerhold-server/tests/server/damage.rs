@@ -97,6 +97,7 @@ fn a_download_of_damaged_bytes_ends_short_and_pushing_heals() {
     assert_eq!(availability(&mut client, &layer), "AVAILABLE");
     for path in [format!("/v2/app/blobs/{layer}"), crate::harness::path_of(&url)] {
         let pulled = client.get(&path);
+        assert_eq!(pulled.header("x-content-type-options"), Some("nosniff"), "{path}");
         assert!(pulled.status == 200 && pulled.complete && pulled.body == bytes, "{path}");
     }
     crate::harness::eventually("the damaged file goes", || !file.exists());
