@@ -240,7 +240,7 @@ pub(crate) fn put_manifest(error: &manifest::PutError, repository: &str, name: &
             ErrorCode::Denied,
             format!(
                 "The image tag '{tag}' already exists in the '{repository}' repository and cannot be overwritten \
-                 because the tag is immutable."
+                 because the tag is immutable"
             ),
         ),
         PutError::ImageLimit { limit } => denied(format!("the repository has as many images as it may limit={limit}")),

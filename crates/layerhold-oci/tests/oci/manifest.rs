@@ -204,7 +204,7 @@ fn an_immutable_tag_stays() {
     assert_eq!(
         message,
         "The image tag 'v1' already exists in the 'library/app' repository and cannot be overwritten because the tag \
-         is immutable."
+         is immutable"
     );
     assert_eq!(oci.sequence(), sequence);
     assert_eq!(oci.get("/v2/library/app/manifests/v1").header("docker-content-digest"), digest.to_string());
