@@ -17,6 +17,7 @@ use crate::format::FORMAT_VERSION;
 use crate::format::codec::Encoder;
 use crate::format::keys::{self, RegistryId};
 use crate::format::values::{ClockRow, IdentityRow, NextIdsRow, OperationRow, Row};
+use crate::maintain::Queues;
 use crate::name::{Principal, RegistryName};
 use crate::options::Options;
 use crate::registry::Registry;
@@ -67,6 +68,7 @@ pub(crate) struct Inner {
     /// Locations that could not be read, and of which rows say so.
     pub(crate) suspects: Mutex<HashSet<Location>>,
     pub(crate) scrub: Scrub,
+    pub(crate) queues: Queues,
     registries: RwLock<HashMap<RegistryName, RegistryId>>,
     closed: AtomicBool,
     /// Monotonic times of the last failed syncs of files; too many of them stop all writing.
@@ -208,6 +210,7 @@ impl Engine {
             judging: Judging::default(),
             suspects: Mutex::default(),
             scrub: Scrub::default(),
+            queues: Queues::default(),
             registries: RwLock::default(),
             closed: AtomicBool::new(false),
             failed_syncs: Mutex::default(),

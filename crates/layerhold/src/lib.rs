@@ -107,6 +107,7 @@ pub mod name;
 mod native;
 pub mod options;
 pub mod page;
+mod queue;
 pub mod recovery;
 pub mod registry;
 pub mod repository;

@@ -2,14 +2,17 @@
 
 use std::ops::ControlFlow;
 
+use parking_lot::Mutex;
+
 use crate::blob::open::Retired;
 use crate::call::Call;
 use crate::change::{ChangeRow, Event};
-use crate::engine::{Engine, Inner, collect, collect_some, value};
+use crate::engine::{Engine, Inner, collect, value};
 use crate::error::Failure;
 use crate::format::codec::Encoder;
 use crate::format::keys;
 use crate::format::values::{LowWaterRow, RepositoryRow, Row, UploadRow};
+use crate::queue::Walk;
 use crate::scrub::Scrubbed;
 use crate::store::{Batch, Direction, LockMode, StorageError, View};
 use crate::txn::{Commit, Decision, Stop, no_limit};
@@ -18,6 +21,27 @@ use crate::upload::{UploadId, drop_session};
 /// How much of each kind one step does.
 const STEP: usize = 100;
 const TRIM_STEP: usize = 10_000;
+
+/// How often the expiries that could not be carried out are tried again.
+const EXPIRIES_AGAIN_MS: u64 = 60_000;
+
+/// How far maintenance came in each queue.
+#[derive(Debug)]
+pub(crate) struct Queues {
+    expiries: Mutex<Walk>,
+    removals: Mutex<Walk>,
+    sweeps: Mutex<Walk>,
+}
+
+impl Default for Queues {
+    fn default() -> Self {
+        Self {
+            expiries: Mutex::new(Walk::over_ordered(EXPIRIES_AGAIN_MS)),
+            removals: Mutex::new(Walk::over_any()),
+            sweeps: Mutex::new(Walk::over_any()),
+        }
+    }
+}
 
 /// What a step of [`Engine::maintain`] did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -67,8 +91,8 @@ impl Inner {
         let now_ms = self.txn.committer.now_ms();
         let due = {
             let view = self.txn.store.view()?;
-            collect(view.as_ref(), &keys::upload_expiries(now_ms), Direction::Forward, STEP, |key, _| {
-                keys::upload_expiry_of(key).ok_or_else(|| StorageError::corrupt("upload expiry row: malformed key"))
+            self.queues.expiries.lock().next(view.as_ref(), keys::upload_expiries(now_ms), STEP, now_ms, |key| {
+                Some(keys::upload_expiry_of(key).ok_or_else(|| malformed("upload expiry row")))
             })?
         };
         done.more |= due.len() == STEP;
@@ -116,32 +140,44 @@ impl Inner {
         Ok(expired)
     }
 
+    /// Removes files first, then makes sure that they do not come back, and only then drops the rows that speak of them: one
+    /// that came back without its row would be found by nobody.
     fn remove_files(&self, done: &mut Maintained) -> Result<(), Failure> {
         let locations = {
+            let now_ms = self.txn.committer.now_ms();
             let view = self.txn.store.view()?;
             // Those that are read now are passed over, so that they keep nobody behind them waiting.
-            collect_some(view.as_ref(), &keys::removals(), Direction::Forward, STEP, |key, _| {
-                let location = keys::location_of(key);
-                let location = location.ok_or_else(|| StorageError::corrupt("removal row: malformed key"))?;
-                Ok(Some(location).filter(|location| !self.open_blobs.is_read(*location)))
+            self.queues.removals.lock().next(view.as_ref(), keys::removals(), STEP, now_ms, |key| {
+                match keys::location_of(key) {
+                    Some(location) if self.open_blobs.is_read(location) => None,
+                    Some(location) => Some(Ok(location)),
+                    None => Some(Err(malformed("removal row"))),
+                }
             })?
         };
         done.more |= locations.len() == STEP;
-        each(locations, |location| {
-            match self.try_retire(location)? {
+        let mut gone = Vec::with_capacity(locations.len());
+        let removed = each(locations, |location| {
+            gone.extend(self.remove_file(location)?.then_some(location));
+            Ok(())
+        });
+        let synced = self.blobs.sync_deleted(&mut gone).inspect_err(|error| self.note_failed_sync(error));
+        let dropped = each(gone.into_iter().map(Ok).collect(), |location| {
+            match self.drop_removal(location)? {
                 Retired::Gone => done.files_removed += 1,
                 Retired::Partly => done.more = true,
-                Retired::Read => {}
             }
             Ok(())
-        })
+        });
+        removed.and(synced.map_err(Failure::from)).and(dropped)
     }
 
     fn sweep_parts(&self, done: &mut Maintained) -> Result<(), Failure> {
         let ids = {
+            let now_ms = self.txn.committer.now_ms();
             let view = self.txn.store.view()?;
-            collect(view.as_ref(), &keys::upload_sweeps(), Direction::Forward, STEP, |key, _| {
-                keys::upload_id_of(key).ok_or_else(|| StorageError::corrupt("upload sweep row: malformed key"))
+            self.queues.sweeps.lock().next(view.as_ref(), keys::upload_sweeps(), STEP, now_ms, |key| {
+                Some(keys::upload_id_of(key).ok_or_else(|| malformed("upload sweep row")))
             })?
         };
         done.more |= ids.len() == STEP;
@@ -197,9 +233,13 @@ impl Inner {
 }
 
 /// Does `work` for every item, whatever becomes of one of them; the first failure is told.
-fn each<T>(items: Vec<T>, work: impl FnMut(T) -> Result<(), Failure>) -> Result<(), Failure> {
-    let outcomes: Vec<_> = items.into_iter().map(work).collect();
+fn each<T>(items: Vec<Result<T, StorageError>>, mut work: impl FnMut(T) -> Result<(), Failure>) -> Result<(), Failure> {
+    let outcomes: Vec<_> = items.into_iter().map(|item| item.map_err(Failure::from).and_then(&mut work)).collect();
     outcomes.into_iter().collect()
+}
+
+fn malformed(row: &str) -> StorageError {
+    StorageError::corrupt(format!("{row}: malformed key"))
 }
 
 /// Calls `visit` with the changes after `low` that are older than `until_ms`, a bounded number of them.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use layerhold::check::{CheckOptions, Finding, Level, Outcome};
 use layerhold::clock::Entropy;
 use layerhold::store::fs::FileSystem;
 use layerhold::store::journaled::{Journaled, JournaledOptions};
@@ -13,7 +14,7 @@ use layerhold::{
     RepositorySettings, Stores, UploadWriter,
 };
 use layerhold_testkit::engine::{self, SeededEntropy, TestEngine};
-use layerhold_testkit::fs::SimFileSystem;
+use layerhold_testkit::fs::{CrashPolicy, SimFileSystem, damage};
 
 /// Long enough to be staged in a file.
 const LEN: usize = 40_000;
@@ -115,4 +116,62 @@ fn one_failed_sync_counts_once_however_many_sessions_it_costs() {
         assert_eq!(app.upload_status(&id, &Call::anonymous()).unwrap_err().kind(), ErrorKind::NotFound);
     }
     put(&app, 1).unwrap();
+}
+
+/// What a check of files finds, by name.
+fn found(engine: &Engine) -> Vec<&'static str> {
+    let mut findings: Vec<(Finding, Outcome)> = Vec::new();
+    engine.check(&CheckOptions::default().with_level(Level::Files), &mut findings).unwrap();
+    findings.iter().map(|(finding, _)| finding.fault.name()).collect()
+}
+
+fn blob_files(test: &TestEngine) -> usize {
+    let files = damage::files(test.fs().unwrap()).unwrap();
+    files.iter().filter(|path| path.starts_with("blobs")).count()
+}
+
+#[test]
+fn a_removed_file_that_a_power_cut_brings_back_is_found_by_the_row_that_speaks_of_it() {
+    let test = engine::memory();
+    let app = repository(&test);
+    put(&app, 1).unwrap();
+    put(&app, 1).unwrap();
+    assert_eq!(blob_files(&test), 1, "it is gone at once");
+    let mut back = 0;
+    for maintained in [false, true] {
+        if maintained {
+            assert_eq!(test.engine().maintain().unwrap().files_removed, 1);
+        }
+        // The table may have written its own part of it all the same.
+        for policy in [CrashPolicy::DropUnsynced, CrashPolicy::KeepAll] {
+            for kept in 0..=test.table().unwrap().unflushed() {
+                let left = test.after_power_cut(policy, kept).unwrap();
+                back += usize::from(blob_files(&left) == 2);
+                assert!(!found(left.engine()).contains(&"orphan-file"), "{policy:?} kept={kept}");
+                left.engine().maintain().unwrap();
+                assert_eq!(blob_files(&left), 1, "{policy:?} kept={kept}");
+                assert_eq!(found(left.engine()), [] as [&str; 0], "{policy:?} kept={kept}");
+            }
+        }
+    }
+    assert!(back > 0, "no power cut brought the file back");
+}
+
+#[test]
+fn a_removal_whose_sync_failed_waits_for_the_next_opening() {
+    let mut test = engine::memory();
+    let app = repository(&test);
+    put(&app, 1).unwrap();
+    put(&app, 1).unwrap();
+    test.fs().unwrap().fail_sync(1);
+    test.engine().maintain().unwrap_err();
+    for _ in 0..4 {
+        // Said again, tried never again, and counted once.
+        test.engine().maintain().unwrap_err();
+    }
+    assert_eq!(found(test.engine()), ["removal-pending"]);
+    put(&app, 2).unwrap();
+    test.kill().unwrap();
+    assert_eq!(test.engine().maintain().unwrap().files_removed, 1);
+    assert_eq!(found(test.engine()), [] as [&str; 0]);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::engine::{Inner, collect};
+use crate::engine::{Inner, collect, value};
 use crate::format::keys;
 use crate::store::{Batch, Direction, Location, LockMode, StorageError};
 
@@ -25,15 +25,13 @@ pub(crate) struct Pinned {
     location: Location,
 }
 
-/// What became of a location that was given up.
+/// What is left of a location whose file is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Retired {
-    /// Nothing of it is left.
+    /// Nothing.
     Gone,
-    /// Its file is gone, and so many of its chaining values as one step takes away.
+    /// So many chaining values that one step does not take all of them away, and the tombstone.
     Partly,
-    /// Somebody reads it.
-    Read,
 }
 
 impl OpenBlobs {
@@ -62,23 +60,33 @@ impl Drop for Pinned {
 }
 
 impl Inner {
-    /// Removes what a committed tombstone gave up, unless somebody still reads it. A failure leaves the tombstone for
-    /// [`Engine::maintain`](crate::Engine::maintain): bytes too many, never bytes missing.
+    /// Removes the file of a location that a committed tombstone gave up, unless somebody still reads it. The tombstone stays
+    /// for [`Engine::maintain`](crate::Engine::maintain), and so does everything where this fails: bytes too many, never
+    /// bytes missing.
     pub(crate) fn retire(&self, location: Location) {
-        drop(self.try_retire(location));
+        drop(self.remove_file(location));
     }
 
-    /// Removes the file, then its chaining values, then the tombstone.
-    pub(crate) fn try_retire(&self, location: Location) -> Result<Retired, StorageError> {
+    /// The same; `false` where somebody reads the file, or no tombstone speaks of it.
+    pub(crate) fn remove_file(&self, location: Location) -> Result<bool, StorageError> {
         if self.open_blobs.is_read(location) {
-            return Ok(Retired::Read);
+            return Ok(false);
         }
-        let removal_key = keys::removal(location);
-        let locks = self.txn.store.lock_and_get(&[(&removal_key, LockMode::Exclusive)])?;
-        if locks.values().first().is_none_or(Option::is_none) {
-            return Ok(Retired::Gone);
+        let locks = self.txn.store.lock_and_get(&[(&keys::removal(location), LockMode::Exclusive)])?;
+        if value(&locks, 0).is_none() {
+            return Ok(false);
         }
         self.blobs.delete(location)?;
+        Ok(true)
+    }
+
+    /// Drops the chaining values of a location whose file is gone for good, and then the tombstone.
+    pub(crate) fn drop_removal(&self, location: Location) -> Result<Retired, StorageError> {
+        let removal_key = keys::removal(location);
+        let locks = self.txn.store.lock_and_get(&[(&removal_key, LockMode::Exclusive)])?;
+        if value(&locks, 0).is_none() {
+            return Ok(Retired::Gone);
+        }
         let view = self.txn.store.view()?;
         let range = keys::all_groups(location);
         let rows = collect(view.as_ref(), &range, Direction::Forward, GROUP_ROWS_AT_ONCE, |key, _| Ok(key.to_vec()))?;

@@ -46,8 +46,16 @@ pub trait BlobStore: Send + Sync {
     /// The length of a staged or published resource with whatever is in it, footer included; `None` where there is none.
     fn len(&self, location: Location) -> Result<Option<u64>, StorageError>;
 
-    /// Removes a staged or published resource; success where it is absent already. Readers that have it open go on.
+    /// Removes a staged or published resource; success where it is absent already. Readers that have it open go on. After
+    /// a crash it may be back, unless [`BlobStore::sync_deleted`] spoke of it.
     fn delete(&self, location: Location) -> Result<(), StorageError>;
+
+    /// Makes durable that resources are gone which [`BlobStore::delete`] removed, in this process or an earlier one; keeps in
+    /// `locations` those of which that is certain.
+    ///
+    /// # Errors
+    /// That of the first sync that failed. None is tried again: what it was to cover is never certain in this process.
+    fn sync_deleted(&self, locations: &mut Vec<Location>) -> Result<(), StorageError>;
 
     /// Calls `visit` with every location that has a resource, staged or published, in no order.
     fn list(&self, visit: &mut dyn FnMut(Location) -> ControlFlow<()>) -> Result<(), StorageError>;

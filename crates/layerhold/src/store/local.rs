@@ -173,6 +173,28 @@ impl BlobStore for LocalBlobStore {
         }
     }
 
+    fn sync_deleted(&self, locations: &mut Vec<Location>) -> Result<(), StorageError> {
+        locations.sort_unstable();
+        let mut certain = Vec::with_capacity(locations.len());
+        let mut outcome = Ok(());
+        for shared in locations.chunk_by(|a, b| a.0.first() == b.0.first()) {
+            let Some(Location([shard, ..])) = shared.first() else { continue };
+            match self.inner.shards.sync_removed(self.inner.fs.as_ref(), *shard) {
+                Ok(()) => certain.extend_from_slice(shared),
+                Err(error) => {
+                    let fails_now = error.is_first_report_of_failed_sync();
+                    outcome = outcome.and(Err(error));
+                    if fails_now {
+                        // A medium that fails is not asked for more than it has to.
+                        break;
+                    }
+                }
+            }
+        }
+        *locations = certain;
+        outcome
+    }
+
     fn list(&self, visit: &mut dyn FnMut(Location) -> ControlFlow<()>) -> Result<(), StorageError> {
         let names = |path: &Path| self.inner.fs.list(path).map_err(|e| StorageError::io("list", path, e));
         for shard in names(Path::new(DIRECTORY))? {

@@ -124,6 +124,17 @@ impl Shards {
         Ok(Entry { failures: state.failures })
     }
 
+    /// Makes durable that the files are gone which were removed from the shard before the call. Once a sync of the shard
+    /// failed nobody can tell of which of them that holds, until the store is opened again.
+    pub(super) fn sync_removed(&self, fs: &dyn FileSystem, number: u8) -> Result<(), StorageError> {
+        let entry = match self.shard(number).entry(number)? {
+            None => return Ok(()),
+            Some(Entry { failures: 0 }) => Entry { failures: 0 },
+            Some(_) => return Err(failed_earlier(number)),
+        };
+        self.sync(fs, number, entry)
+    }
+
     /// Makes durable the names of all files that were made in the shard before the call. Callers that wait at the same
     /// time share one sync.
     pub(super) fn sync(&self, fs: &dyn FileSystem, number: u8, entry: Entry) -> Result<(), StorageError> {
