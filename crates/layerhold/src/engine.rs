@@ -29,7 +29,7 @@ use crate::store::{
 };
 use crate::time::EngineTime;
 use crate::txn::committer::Committer;
-use crate::txn::{Commit, Decision, Stop, Transactor, no_limit};
+use crate::txn::{Attempt, Commit, Decision, Outcome, Stop, Transactor, no_limit};
 use crate::upload::writers::Writers;
 
 /// Why a store cannot be created or opened.
@@ -105,6 +105,15 @@ pub(crate) struct Access {
     /// Whatever keeps other processes out, for as long as the engine lives.
     #[expect(dead_code, reason = "held for its Drop")]
     pub(crate) exclusion: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
+}
+
+/// What a mutation needs of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// That it takes mutations, and that there is room on the medium.
+    Room,
+    /// That it takes mutations: this one takes something away.
+    Writing,
 }
 
 /// So many failed syncs within so long make the store read-only until it is reopened.
@@ -198,6 +207,7 @@ impl Engine {
             committer: Committer::new(Arc::clone(&metadata), last_sequence, Arc::clone(&components.clock), time),
             store: metadata,
             entropy: Arc::clone(&components.entropy),
+            in_doubt: Mutex::default(),
         };
         let inner = Inner {
             txn,
@@ -222,12 +232,11 @@ impl Engine {
     /// Makes a registry; `false` where it exists already. Durable when it returns.
     pub fn create_registry(&self, name: &RegistryName, call: &Call) -> Result<bool, Failure> {
         let inner = &self.inner;
-        inner.check_room()?;
         let name_key = keys::registry_name(name);
         let ids_key = keys::meta::next_ids();
         let mut arguments = Encoder::bare();
         arguments.str("create registry").str(name.as_str());
-        inner.txn.run(call, &mut arguments, no_limit::<Failure>, |attempt| {
+        inner.run(Needs::Room, call, &mut arguments, no_limit::<Failure>, |attempt| {
             // Under an operation id it may be there because this very call made it.
             if call.operation_id.is_none() && attempt.view()?.get(&name_key)?.is_some() {
                 return Ok(Decision::Unchanged(false));
@@ -352,6 +361,30 @@ impl Inner {
         let id = RegistryId(u32::from_be_bytes(bytes));
         self.registries.write().insert(name.clone(), id);
         Ok(Some(id))
+    }
+
+    /// Runs a caller's mutation as [`Transactor::run`] does, if the store takes what it `needs`. A call that was carried out
+    /// before under its operation id is told that outcome even where nothing new is taken.
+    pub(crate) fn run<T, E>(
+        &self,
+        needs: Needs,
+        call: &Call,
+        arguments: &mut Encoder,
+        over_limit: impl Fn(u64) -> Option<E>,
+        body: impl FnMut(&Attempt<'_>) -> Result<Decision<T>, Stop<E>>,
+    ) -> Result<T, E>
+    where
+        T: Outcome,
+        E: From<Failure>,
+    {
+        let accepted = match needs {
+            Needs::Room => self.check_room(),
+            Needs::Writing => self.check_writable(),
+        };
+        match accepted {
+            Ok(()) => self.txn.run(call, arguments, over_limit, body),
+            Err(refused) => Ok(self.txn.replayed(call, arguments)?.ok_or(Failure::Storage(refused))?),
+        }
     }
 
     /// Whether mutations are accepted that need room. What takes something away asks [`Inner::check_writable`] alone: it

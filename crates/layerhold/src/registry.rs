@@ -2,7 +2,7 @@
 
 use crate::call::Call;
 use crate::change::{Event, RepositoryEvent};
-use crate::engine::{Engine, collect, value};
+use crate::engine::{Engine, Needs, value};
 use crate::error::{ErrorKind, Failure, RepositoryNotFound, storage_into};
 use crate::format::codec::{Decoder, Encoder};
 use crate::format::keys::{self, RegistryId, RepositoryId, Scope};
@@ -172,7 +172,6 @@ impl Registry {
         call: &Call,
     ) -> Result<RepositoryDetail, CreateError> {
         let inner = &self.engine.inner;
-        inner.check_room()?;
         let size = attribute_bytes(settings);
         if size > self.limits.attribute_bytes {
             return Err(CreateError::AttributesTooLarge { size, limit: self.limits.attribute_bytes });
@@ -184,7 +183,7 @@ impl Registry {
         settings.encode(&mut arguments);
         let limit = self.limits.repositories;
         let over = |limit| Some(CreateError::LimitExceeded { limit });
-        inner.txn.run(call, &mut arguments, over, |attempt| {
+        inner.run(Needs::Room, call, &mut arguments, over, |attempt| {
             let next = attempt.view()?.get(&ids_key)?;
             let mut ids = NextIdsRow::decode_optional(next.as_deref())?.unwrap_or_default();
             let scope = Scope { registry, repository: ids.repository };
@@ -246,10 +245,9 @@ impl Registry {
         call: &Call,
     ) -> Result<RepositoryDetail, DeleteError> {
         let inner = &self.engine.inner;
-        inner.check_writable()?;
         let mut arguments = self.arguments("delete repository", name);
         arguments.bool(mode == DeleteMode::Force);
-        inner.txn.run(call, &mut arguments, no_limit, |attempt| {
+        inner.run(Needs::Writing, call, &mut arguments, no_limit, |attempt| {
             let scope = {
                 let view = attempt.view()?;
                 self.repository(name).find(view.as_ref())?

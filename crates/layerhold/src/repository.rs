@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::call::Call;
-use crate::change::{Event, RepositoryEvent};
-use crate::engine::{Inner, value};
+use crate::change::{Event, RepositoryEvent, Setting};
+use crate::engine::{Inner, Needs, value};
 use crate::error::{ErrorKind, Failure, RepositoryNotFound, storage_into};
 use crate::format::codec::Encoder;
 use crate::format::keys::{self, Scope};
@@ -157,7 +157,6 @@ impl Repository {
         change: impl Fn(&mut RepositorySettings),
     ) -> Result<RepositoryDetail, UpdateError> {
         let inner = self.inner();
-        inner.check_room()?;
         let mut arguments = self.arguments(operation);
         let mut changed = RepositorySettings::default();
         change(&mut changed);
@@ -167,7 +166,7 @@ impl Repository {
             return Err(UpdateError::AttributesTooLarge { size, limit });
         }
         changed.encode(&mut arguments);
-        inner.txn.run(call, &mut arguments, no_limit, |attempt| {
+        inner.run(Needs::Room, call, &mut arguments, no_limit, |attempt| {
             let scope = self.find_or_refuse(attempt)?;
             let key = keys::repository(scope);
             let locks = attempt.lock(&[(&key, LockMode::Exclusive)])?;

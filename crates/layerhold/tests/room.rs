@@ -13,8 +13,8 @@ use layerhold::store::mem::MemTable;
 use layerhold::store::table::Table;
 use layerhold::store::{Batch, CommitError, Durability, Member, MetadataStore, StorageError, View};
 use layerhold::{
-    Algorithm, Call, CompleteUpload, Components, DeleteMode, Engine, ErrorKind, Expected, Options, RegistryName,
-    Repository, RepositoryName, Tag,
+    Algorithm, Call, CompleteUpload, Components, DeleteMode, Engine, ErrorKind, Expected, OperationId, Options,
+    PutManifest, RegistryName, Repository, RepositoryName, RepositorySettings, Tag,
 };
 use layerhold_testkit::engine::ManualClock;
 use layerhold_testkit::file_table::FileTableHome;
@@ -221,4 +221,38 @@ fn a_panic_in_the_middle_of_a_commit_ends_all_writing() {
         assert!(matches!(store.maintain(), Err(StorageError::Poisoned { .. })));
         assert!(store.view().unwrap().get(b"key").unwrap().is_some(), "reads go on");
     }
+}
+
+#[test]
+fn a_call_that_was_carried_out_is_told_so_where_nothing_new_is_taken() {
+    let fs = SimFileSystem::new(1);
+    let engine = Engine::create_in(&place(&fs), options(), components()).unwrap();
+    Witness::begin(&engine).unwrap();
+    let under = |id: u8| Call::anonymous().with_operation_id(OperationId([id; 16]));
+    let app = repository(&engine);
+    app.put_sparse_images(true, &under(9)).unwrap();
+    let document = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+    let image = PutManifest::new(document).with_tag(Tag::parse("v1").unwrap());
+    let put = app.put_manifest(&image, &under(1)).unwrap();
+    let name = RepositoryName::parse("second").unwrap();
+    let second = |engine: &Engine, id: u8| {
+        let registry = engine.registry(&RegistryName::parse("witness").unwrap());
+        registry.create_repository(&name, &RepositorySettings::default(), &under(id)).map_err(|error| error.kind())
+    };
+    let made = second(&engine, 2).unwrap();
+    drop(app);
+    drop(engine);
+
+    let engine = Engine::open_in(&place(&fs), options(), components()).unwrap();
+    leave(&fs, FREE - 1);
+    let app = repository(&engine);
+    assert_eq!(app.put_manifest(&image, &under(1)).unwrap(), put);
+    assert_eq!(second(&engine, 2).unwrap(), made);
+    assert_eq!(second(&engine, 3).unwrap_err(), ErrorKind::NoSpace);
+    let reused = app.put_manifest(&image, &under(2)).unwrap_err();
+    assert!(reused.to_string().contains("used with other arguments"), "{reused}");
+    let untagged = app.untag(&Tag::parse("v1").unwrap(), &under(4)).unwrap();
+    engine.close().unwrap();
+    assert_eq!(app.untag(&Tag::parse("v1").unwrap(), &under(4)).unwrap(), untagged);
+    assert_eq!(app.untag(&Tag::parse("v1").unwrap(), &under(5)).unwrap_err().kind(), ErrorKind::Closed);
 }

@@ -4,7 +4,7 @@ use crate::call::Call;
 use crate::change::RepositoryEvent;
 use crate::descriptor::MediaType;
 use crate::digest::Digest;
-use crate::engine::value;
+use crate::engine::{Needs, value};
 use crate::format::codec::{Decoder, Encoder};
 use crate::format::keys::{self, Scope};
 use crate::format::values::{BlobRow, BlobState, LinkRow, Row};
@@ -176,12 +176,11 @@ impl Repository {
     /// a client skip an upload, so it comes with a lease as [`Repository::check_blobs`] gives it.
     pub fn mount_blob(&self, digest: &Digest, from: &RepositoryName, call: &Call) -> Result<MountedBlob, MountError> {
         let inner = self.inner();
-        inner.check_room()?;
         let source = self.registry.repository(from);
         let mut arguments = self.arguments("mount blob");
         arguments.digest(digest).str(from.as_str());
         let absent = || Stop::Refused(MountError::SourceNotFound { digest: *digest });
-        let mounted = inner.txn.run(call, &mut arguments, no_limit, |attempt| {
+        let mounted = inner.run(Needs::Room, call, &mut arguments, no_limit, |attempt| {
             let target = self.find_or_refuse(attempt)?;
             let source = {
                 let view = attempt.view()?;
@@ -230,10 +229,9 @@ impl Repository {
     /// Durable when it returns; the bytes stay as long as anybody else needs them.
     pub fn delete_blob(&self, digest: &Digest, call: &Call) -> Result<(), DeleteError> {
         let inner = self.inner();
-        inner.check_writable()?;
         let mut arguments = self.arguments("delete blob");
         arguments.digest(digest);
-        inner.txn.run(call, &mut arguments, no_limit, |attempt| {
+        inner.run(Needs::Writing, call, &mut arguments, no_limit, |attempt| {
             let scope = self.find_or_refuse(attempt)?;
             let repository_key = keys::repository(scope);
             let (blob_key, link_key) = (keys::blob(scope.registry, digest), keys::link(scope, digest));

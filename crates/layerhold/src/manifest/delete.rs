@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::change::RepositoryEvent;
 use crate::digest::Digest;
-use crate::engine::{collect, collect_some, value};
+use crate::engine::{Needs, collect, collect_some, value};
 use crate::format::codec::{Decoder, Encoder};
 use crate::format::keys::{self, Scope};
 use crate::format::parsed::Key;
@@ -60,14 +60,13 @@ impl Repository {
     /// immutability does not stand in the way: it is about moving.
     pub fn delete_image(&self, image: &ImageId, call: &Call) -> Result<DeletedImage, DeleteError> {
         let inner = self.inner();
-        inner.check_writable()?;
         let mut arguments = self.arguments("delete image");
         match image {
             ImageId::Tag(tag) => arguments.u8(0).str(tag.as_str()),
             ImageId::Digest(digest) => arguments.u8(1).digest(digest),
             ImageId::Both(tag, digest) => arguments.u8(2).str(tag.as_str()).digest(digest),
         };
-        inner.txn.run(call, &mut arguments, no_limit, |attempt| {
+        inner.run(Needs::Writing, call, &mut arguments, no_limit, |attempt| {
             let scope = self.find_or_refuse(attempt)?;
             match self.doomed(attempt, scope, image)? {
                 Ok(doomed) => self.delete_doomed(attempt, scope, doomed),

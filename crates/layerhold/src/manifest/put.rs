@@ -6,7 +6,7 @@ use crate::call::Call;
 use crate::change::RepositoryEvent;
 use crate::descriptor::MediaType;
 use crate::digest::{Algorithm, Digest};
-use crate::engine::value;
+use crate::engine::{Needs, value};
 use crate::format::codec::{Decoder, Encoder};
 use crate::format::keys::{self, Scope};
 use crate::format::values::{
@@ -216,7 +216,6 @@ impl Repository {
     /// manifest whose stored bytes are damaged replaces them.
     pub fn put_manifest(&self, put: &PutManifest, call: &Call) -> Result<ManifestPut, PutError> {
         let inner = self.inner();
-        inner.check_room()?;
         let scope = {
             let view = inner.txn.store.view()?;
             self.find(view.as_ref())?
@@ -242,7 +241,7 @@ impl Repository {
             e.str(tag.as_str());
         });
         let over = |limit| Some(PutError::ImageLimit { limit });
-        inner.txn.run(call, &mut arguments, over, |attempt| put.attempt(attempt))
+        inner.run(Needs::Room, call, &mut arguments, over, |attempt| put.attempt(attempt))
     }
 }
 

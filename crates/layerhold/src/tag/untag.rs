@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::change::RepositoryEvent;
 use crate::digest::Digest;
-use crate::engine::value;
+use crate::engine::{Needs, value};
 use crate::error::{ErrorKind, Failure, RepositoryNotFound, storage_into};
 use crate::format::codec::{Decoder, Encoder};
 use crate::format::keys;
@@ -61,10 +61,9 @@ impl Repository {
     /// Immutability does not stand in the way: it is about moving.
     pub fn untag(&self, tag: &Tag, call: &Call) -> Result<Digest, UntagError> {
         let inner = self.inner();
-        inner.check_writable()?;
         let mut arguments = self.arguments("untag");
         arguments.str(tag.as_str());
-        inner.txn.run(call, &mut arguments, no_limit, |attempt| {
+        inner.run(Needs::Writing, call, &mut arguments, no_limit, |attempt| {
             let scope = self.find_or_refuse(attempt)?;
             let (repository_key, tag_key) = (keys::repository(scope), keys::tag(scope, tag));
             let before = TagRow::decode_optional(attempt.view()?.get(&tag_key)?.as_deref())?;

@@ -7,7 +7,10 @@
 pub(crate) mod committer;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::call::{Call, OperationId};
 use crate::change::Event;
@@ -181,6 +184,8 @@ pub(crate) struct Transactor {
     pub(crate) store: Arc<dyn MetadataStore>,
     pub(crate) committer: Committer,
     pub(crate) entropy: Arc<dyn Entropy>,
+    /// The ids of callers whose commits may be there once the store is opened again.
+    pub(crate) in_doubt: Mutex<HashSet<OperationId>>,
 }
 
 impl Transactor {
@@ -243,6 +248,7 @@ impl Transactor {
                 Err(Refusal::Store(CommitError::Conflict)) => continue,
                 Err(Refusal::Store(CommitError::Failed(error))) => Err(Failure::Storage(error).into()),
                 Err(Refusal::Store(CommitError::Unknown(source))) => {
+                    self.in_doubt.lock().extend(call.operation_id);
                     Err(Failure::OutcomeUnknown { operation_id, source }.into())
                 }
                 Err(Refusal::OverLimit { limit }) => Err(over_limit(limit).unwrap_or_else(|| {
@@ -265,12 +271,16 @@ impl Transactor {
     }
 
     /// The outcome of an earlier call under the same operation id, for operations that begin with something that cannot
-    /// be found or done twice. Waits for one that is under way.
+    /// be found or done twice, and where nothing new is taken. Waits for one that is under way.
     pub(crate) fn replayed<T: Outcome>(&self, call: &Call, arguments: &mut Encoder) -> Result<Option<T>, Failure> {
         let Some(operation_id) = call.operation_id else { return Ok(None) };
         let key = keys::operation(&operation_id.0);
         let locks = self.store.lock_and_get(&[(&key, LockMode::Shared)])?;
         match OperationRow::decode_optional(locks.values().first().and_then(Option::as_deref))? {
+            None if self.in_doubt.lock().contains(&operation_id) => {
+                let cause = "its first outcome is not known".to_owned();
+                Err(Failure::OutcomeUnknown { operation_id, source: StorageError::Poisoned { cause } })
+            }
             None => Ok(None),
             Some(row) if row.arguments == hash(arguments) => decode_outcome(&row.result).map(Some),
             Some(_) => Err(Failure::OperationIdReused { operation_id }),

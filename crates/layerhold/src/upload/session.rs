@@ -6,7 +6,7 @@ use crate::blob::fingerprint::{FingerprintHasher, Frontier, GroupLen, group_valu
 use crate::call::Call;
 use crate::change::RepositoryEvent;
 use crate::digest::{Algorithm, DigestHasher};
-use crate::engine::{Inner, collect, value};
+use crate::engine::{Inner, Needs, collect, value};
 use crate::format::codec::Encoder;
 use crate::format::keys::{self, Scope};
 use crate::format::values::{GroupsRow, Row, Staging, UploadPartRow, UploadRow};
@@ -107,7 +107,6 @@ impl Repository {
     /// Ends a session and gives its bytes up. Durable when it returns.
     pub fn cancel_upload(&self, id: &UploadId, call: &Call) -> Result<(), CancelError> {
         let inner = self.inner();
-        inner.check_writable()?;
         let held = inner.writers.acquire(*id, inner.options.lock_wait_ms, inner.components.clock.as_ref())?;
         drop(held);
         let ended = self.end_session(id, End::Cancelled, call);
@@ -121,7 +120,7 @@ impl Repository {
         let mut arguments = self.arguments("cancel upload");
         arguments.raw(&id.0);
         let mut location = None;
-        inner.txn.run(call, &mut arguments, no_limit, |attempt| {
+        inner.run(Needs::Writing, call, &mut arguments, no_limit, |attempt| {
             let scope = self.find_or_refuse(attempt)?;
             let repository_key = keys::repository(scope);
             let upload_key = keys::upload(&id.0);
