@@ -30,6 +30,7 @@ use crate::store::{
 use crate::time::EngineTime;
 use crate::txn::committer::Committer;
 use crate::txn::{Attempt, Commit, Decision, Outcome, Stop, Transactor, no_limit};
+use crate::upload::open::{OpenSessions, UploadMemory};
 use crate::upload::writers::Writers;
 
 /// Why a store cannot be created or opened.
@@ -63,6 +64,8 @@ pub(crate) struct Inner {
     pub(crate) components: Components,
     pub(crate) open_blobs: OpenBlobs,
     pub(crate) writers: Writers,
+    pub(crate) open_sessions: OpenSessions,
+    pub(crate) upload_memory: UploadMemory,
     pub(crate) download_key: [u8; 32],
     pub(crate) judging: Judging,
     /// Locations that could not be read, and of which rows say so.
@@ -209,6 +212,7 @@ impl Engine {
             entropy: Arc::clone(&components.entropy),
             in_doubt: Mutex::default(),
         };
+        let upload_memory = UploadMemory::new(&options);
         let inner = Inner {
             txn,
             blobs,
@@ -216,6 +220,8 @@ impl Engine {
             components,
             open_blobs: OpenBlobs::default(),
             writers: Writers::default(),
+            open_sessions: OpenSessions::default(),
+            upload_memory,
             download_key,
             judging: Judging::default(),
             suspects: Mutex::default(),

@@ -105,8 +105,10 @@ impl Inner {
     fn expire_upload(&self, id: UploadId, expires_ms: u64) -> Result<bool, Failure> {
         let upload_key = keys::upload(&id.0);
         let expiry_key = keys::upload_expiry(expires_ms, &id.0);
-        let mut location = None;
+        self.session_ends()?;
+        let mut ended = None;
         let expired = self.txn.run(&Call::anonymous(), &mut Encoder::bare(), no_limit::<Failure>, |attempt| {
+            ended = None;
             let stored = attempt.view()?.get(&upload_key)?;
             let Some(row) = UploadRow::decode_optional(stored.as_deref())?.filter(|row| row.expires_ms == expires_ms)
             else {
@@ -130,11 +132,12 @@ impl Inner {
             drop_session(attempt.view()?.as_ref(), &mut commit.batch, &id, &row)?;
             // Also where the row knows of no file: bytes that no commit spoke of may be in one.
             commit.batch.put(&keys::removal(row.location), &[]);
-            location = Some(row.location);
+            ended = Some((row.scope.registry, row.location));
             Ok::<Decision<bool>, Stop<Failure>>(commit.decided())
         })?;
         self.writers.forget(id);
-        if let Some(location) = location {
+        if let Some((registry, location)) = ended {
+            self.session_ended(registry);
             self.retire(location);
         }
         Ok(expired)

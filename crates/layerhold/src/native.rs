@@ -12,6 +12,7 @@ use crate::store::StorageError;
 use crate::store::fs::FileSystem;
 use crate::store::real::{RealFileSystem, descriptors_max};
 use crate::store::rocks::{RocksHome, RocksOptions};
+use crate::upload::open::memory_share;
 
 impl Engine {
     /// Makes a store in `dir`, which must be absent or empty, and opens it. Durable when it returns.
@@ -98,7 +99,7 @@ fn rocks_options(options: &Options) -> RocksOptions {
     const OPEN_FILES: (u64, u64) = (32, 1024);
     let files = descriptors_max().map_or(OPEN_FILES.1, |limit| (limit / 4).clamp(OPEN_FILES.0, OPEN_FILES.1));
     let files = u32::try_from(files).unwrap_or(u32::MAX);
-    let memory_bytes = options.memory_bytes - row_cache_bytes(options);
+    let memory_bytes = options.memory_bytes - row_cache_bytes(options) - memory_share(options);
     RocksOptions::default().with_memory_bytes(memory_bytes).with_open_files_max(files)
 }
 

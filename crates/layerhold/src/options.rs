@@ -18,8 +18,9 @@ pub enum ReadBack {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// Memory for the metadata: the table's block cache and write buffers, and rows that were locked lately. Default 128
-    /// MiB.
+    /// Memory for the metadata (the table's block cache and write buffers, and rows that were locked lately) and for uploads,
+    /// which have an eighth of it: it bounds how many are written at a time, and how many of them are hashed by a thread of
+    /// their own. Default 128 MiB.
     pub memory_bytes: u64,
     /// Blobs up to this length live in the metadata store, longer ones in files (docs/benchmarks.md has the
     /// measurement). Default 16 KiB.
@@ -143,7 +144,8 @@ impl Options {
     }
 }
 
-/// Quotas of a registry. The defaults are ECR's published ones (Amazon ECR service quotas; docs/ecr.md).
+/// Quotas of a registry. The defaults are ECR's published ones (Amazon ECR service quotas; docs/ecr.md), but where it is said
+/// otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -155,6 +157,9 @@ pub struct Limits {
     pub tags_per_image: u32,
     /// Tags given in one put.
     pub tags_per_put: u32,
+    /// Upload sessions that a registry has open, abandoned ones included until they expire. ECR publishes no such quota; the
+    /// default, 100,000, is this engine's own.
+    pub open_uploads: u64,
     /// Parts in one upload session.
     pub upload_parts: u32,
     /// Bytes in one part.
@@ -185,6 +190,7 @@ impl Limits {
             images: 100_000,
             tags_per_image: 1_000,
             tags_per_put: 100,
+            open_uploads: 100_000,
             upload_parts: 4_200,
             part_bytes: 20_971_520,
             blob_bytes: 52_000 << 20,

@@ -348,6 +348,12 @@ pub fn upload(id: &[u8; 16]) -> Vec<u8> {
     uploading(Family::Upload, id)
 }
 
+/// Every upload session.
+#[must_use]
+pub fn uploads() -> KeyRange {
+    prefix(key(Family::Upload))
+}
+
 /// A part of an upload session, by the offset of its first byte.
 #[must_use]
 pub fn upload_part(id: &[u8; 16], first_byte: u64) -> Vec<u8> {

@@ -255,9 +255,11 @@ impl Repository {
             })?;
         }
         let before = live.row.clone();
-        let mut replaced = None;
+        inner.session_ends()?;
+        let (mut replaced, mut ended) = (None, false);
         let scope = before.scope;
         let completed = inner.txn.run(call, &mut arguments, no_limit, |attempt| {
+            (replaced, ended) = (None, false);
             let repository_key = keys::repository(scope);
             let upload_key = keys::upload(&id.0);
             let blob_key = keys::blob(scope.registry, &digest);
@@ -334,8 +336,12 @@ impl Repository {
             let stored = i64::try_from(size).unwrap_or(i64::MAX);
             let before_bytes = old.map_or(0, |old| i64::try_from(old.stored_size).unwrap_or(i64::MAX));
             commit.add(keys::registry_usage(scope.registry), [0, 0, i64::from(old.is_none()), stored - before_bytes]);
+            ended = true;
             Ok::<Decision<Completed>, Stop<CompleteError>>(commit.decided())
         })?;
+        if ended {
+            inner.session_ended(scope.registry);
+        }
         if let Some(Placement::File(old)) = replaced {
             inner.retire(old);
         }

@@ -21,6 +21,16 @@ pub struct UploadDamaged {
     pub upload: UploadId,
 }
 
+/// The registry has as many upload sessions open as it may. Complete or cancel one, or wait until one expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many open upload sessions open={open} limit={limit}")]
+pub struct TooManyUploads {
+    /// How many are open.
+    pub open: u64,
+    /// [`Limits::open_uploads`](crate::Limits::open_uploads).
+    pub limit: u64,
+}
+
 /// Why an upload was not begun.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -28,6 +38,9 @@ pub enum BeginError {
     /// The repository does not exist.
     #[error(transparent)]
     RepositoryNotFound(#[from] RepositoryNotFound),
+    /// The registry has too many open.
+    #[error(transparent)]
+    TooMany(#[from] TooManyUploads),
     /// See [`Failure`].
     #[error(transparent)]
     Storage(#[from] Failure),
@@ -129,6 +142,9 @@ pub enum CompleteError {
     /// The session's stored bytes are damaged.
     #[error(transparent)]
     Damaged(#[from] UploadDamaged),
+    /// The bytes were to be stored in one step, and the registry has too many sessions open.
+    #[error(transparent)]
+    TooMany(#[from] TooManyUploads),
     /// The session holds no bytes, and the caller refuses such a blob. The session stays.
     #[error("upload holds no bytes upload={upload}")]
     Empty {
@@ -197,6 +213,7 @@ impl From<BeginError> for CompleteError {
     fn from(error: BeginError) -> Self {
         match error {
             BeginError::RepositoryNotFound(error) => error.into(),
+            BeginError::TooMany(error) => error.into(),
             BeginError::Storage(error) => error.into(),
         }
     }
@@ -208,6 +225,7 @@ impl BeginError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::RepositoryNotFound(_) => ErrorKind::NotFound,
+            Self::TooMany(_) => ErrorKind::LimitExceeded,
             Self::Storage(failure) => failure.kind(),
         }
     }
@@ -247,6 +265,7 @@ impl CompleteError {
             Self::RepositoryNotFound(_) | Self::UploadNotFound(_) => ErrorKind::NotFound,
             Self::Damaged(_) => ErrorKind::Corrupt,
             Self::Empty { .. } | Self::PartTooSmall { .. } | Self::DigestMismatch { .. } => ErrorKind::Invalid,
+            Self::TooMany(_) => ErrorKind::LimitExceeded,
             Self::Append(error) => error.kind(),
             Self::Storage(failure) => failure.kind(),
         }

@@ -13,6 +13,8 @@ use crate::blob::fingerprint::{FingerprintHasher, GroupLen};
 use crate::clock::Spawner;
 use crate::digest::{Algorithm, DigestHasher};
 
+use super::open::UploadMemory;
+
 /// Bytes that are written and hashed at the same time, so that nobody has to copy them.
 pub(crate) type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
@@ -83,11 +85,11 @@ impl Lane {
     }
 
     /// Takes the next bytes. Returns at once while a thread hashes and its queue has room.
-    pub(crate) fn push(&mut self, bytes: &SharedBytes, spawner: Option<&dyn Spawner>) {
+    pub(crate) fn push(&mut self, bytes: &SharedBytes, spawner: Option<&dyn Spawner>, memory: &UploadMemory) {
         let len = bytes.as_ref().as_ref().len();
         self.pushed += len as u64;
         if !self.beside && self.pushed >= BESIDE_BYTES_MIN {
-            self.beside = self.start(spawner);
+            self.beside = self.start(spawner, memory);
         }
         if !self.beside {
             self.shared.digest.lock().update(bytes.as_ref().as_ref());
@@ -126,9 +128,14 @@ impl Lane {
         }
     }
 
-    fn start(&self, spawner: Option<&dyn Spawner>) -> bool {
+    fn start(&self, spawner: Option<&dyn Spawner>, memory: &UploadMemory) -> bool {
+        let Some((spawner, place)) = spawner.and_then(|spawner| Some((spawner, memory.lane()?))) else { return false };
         let shared = Arc::clone(&self.shared);
-        spawner.is_some_and(|spawner| spawner.spawn("layerhold-hash", Box::new(move || shared.run())).is_ok())
+        let job = move || {
+            shared.run();
+            drop(place);
+        };
+        spawner.spawn("layerhold-hash", Box::new(job)).is_ok()
     }
 }
 
@@ -202,11 +209,12 @@ mod tests {
     fn hashing_beside_gives_what_hashing_in_line_gives() {
         let bytes: Vec<u8> = (0..3_000_000u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[2]).collect();
         let expected = (Digest::sha256(&bytes), *blake3::hash(&bytes).as_bytes());
+        let memory = UploadMemory::new(&crate::options::Options::default());
         for spawner in [None, Some(&ThreadSpawner as &dyn Spawner)] {
             for (chunk_bytes, rest_after) in [(70_001, 13), (4_096, 100), (256 << 10, usize::MAX), (1_100_000, 2)] {
                 let mut lane = Lane::new(Hashes::new(Algorithm::Sha256, GroupLen::default()));
                 for (number, chunk) in bytes.chunks(chunk_bytes).enumerate() {
-                    lane.push(&(Arc::new(chunk.to_vec()) as SharedBytes), spawner);
+                    lane.push(&(Arc::new(chunk.to_vec()) as SharedBytes), spawner, &memory);
                     if number % rest_after == rest_after - 1 {
                         lane.rest();
                     }

@@ -8,6 +8,7 @@
 mod complete;
 mod errors;
 pub(crate) mod lane;
+pub(crate) mod open;
 mod part;
 mod session;
 mod staging;
@@ -19,7 +20,9 @@ use std::fmt;
 use crate::hex;
 
 pub use complete::{CompleteUpload, Completed, EmptyUpload, Expected};
-pub use errors::{AppendError, BeginError, CancelError, CompleteError, StatusError, UploadDamaged, UploadNotFound};
+pub use errors::{
+    AppendError, BeginError, CancelError, CompleteError, StatusError, TooManyUploads, UploadDamaged, UploadNotFound,
+};
 pub use part::{PartAccepted, PartRange};
 pub use session::UploadStatus;
 pub(crate) use session::drop_session;

@@ -65,7 +65,8 @@ pub(crate) struct PartRecord {
 }
 
 impl Repository {
-    /// Begins an upload session. The start alone is not synced: a session without a part may be gone after a crash.
+    /// Begins an upload session, of which a registry has at most [`open_uploads`](crate::Limits::open_uploads) open. The start
+    /// alone is not synced: a session without a part may be gone after a crash.
     ///
     /// `algorithm` runs while bytes arrive; completing with a digest of another one reads the staged bytes once more.
     pub fn begin_upload(&self, algorithm: Algorithm, call: &Call) -> Result<UploadId, BeginError> {
@@ -75,6 +76,7 @@ impl Repository {
             let view = inner.txn.store.view()?;
             self.find(view.as_ref())?.ok_or_else(|| self.not_found())?
         };
+        let beginning = inner.session_begins(scope.registry, self.registry.limits.open_uploads)??;
         let id = UploadId(inner.txn.random());
         let repository_key = keys::repository(scope);
         let upload_key = keys::upload(&id.0);
@@ -88,6 +90,7 @@ impl Repository {
         batch.put(&upload_key, &row.encode());
         batch.put(&keys::upload_expiry(row.expires_ms, &id.0), &[]);
         inner.txn.committer.submit_relaxed(locks, batch)?;
+        beginning.begun();
         Ok(id)
     }
 
@@ -119,8 +122,10 @@ impl Repository {
         let inner = self.inner();
         let mut arguments = self.arguments("cancel upload");
         arguments.raw(&id.0);
-        let mut location = None;
+        inner.session_ends()?;
+        let mut ended = None;
         inner.run(Needs::Writing, call, &mut arguments, no_limit, |attempt| {
+            ended = None;
             let scope = self.find_or_refuse(attempt)?;
             let repository_key = keys::repository(scope);
             let upload_key = keys::upload(&id.0);
@@ -138,10 +143,11 @@ impl Repository {
             drop_session(attempt.view()?.as_ref(), &mut commit.batch, id, &row)?;
             // Also where the row knows of no file: bytes that no commit spoke of may be in one.
             commit.batch.put(&keys::removal(row.location), &[]);
-            location = Some(row.location);
+            ended = Some((scope.registry, row.location));
             Ok::<Decision<()>, Stop<CancelError>>(commit.decided())
         })?;
-        if let Some(location) = location {
+        if let Some((registry, location)) = ended {
+            inner.session_ended(registry);
             inner.retire(location);
         }
         Ok(())
@@ -316,7 +322,7 @@ impl Live {
 
     /// Takes bytes at the end.
     pub(crate) fn append(&mut self, inner: &Inner, bytes: &SharedBytes) -> Result<(), StorageError> {
-        self.lane.push(bytes, inner.components.spawner.as_deref());
+        self.lane.push(bytes, inner.components.spawner.as_deref(), &inner.upload_memory);
         let slice = bytes.as_ref().as_ref();
         self.staged.append(inner, self.row.location, self.offset, slice)?;
         self.offset += slice.len() as u64;

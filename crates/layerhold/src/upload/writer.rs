@@ -9,6 +9,7 @@ use super::UploadId;
 use super::complete::{CompleteUpload, Completed};
 use super::errors::{AppendError, CompleteError, UploadDamaged};
 use super::lane::SharedBytes;
+use super::open::Place;
 use super::part::PartAccepted;
 use super::session::{End, Live, PartRecord, share};
 use super::staging::is_damage;
@@ -31,6 +32,7 @@ pub struct UploadWriter {
     /// Taken out only to be handed back to the engine.
     live: Option<Box<Live>>,
     committed_ms: u64,
+    _place: Place,
 }
 
 impl std::fmt::Debug for UploadWriter {
@@ -41,7 +43,8 @@ impl std::fmt::Debug for UploadWriter {
 
 impl Repository {
     /// Becomes the writer of a session, which has one at a time: waits for another one, at most
-    /// [`lock_wait_ms`](crate::Options::lock_wait_ms) and only where nobody else waits for it.
+    /// [`lock_wait_ms`](crate::Options::lock_wait_ms) and only where nobody else waits for it. There are as many writers at a
+    /// time as [`memory_bytes`](crate::Options::memory_bytes) has room for; one too many is told to come again.
     ///
     /// With `first_byte`, the session must end exactly there ([`AppendError::OutOfOrder`]).
     pub fn upload_writer(
@@ -52,6 +55,7 @@ impl Repository {
     ) -> Result<UploadWriter, AppendError> {
         let inner = self.inner();
         inner.check_room()?;
+        let place = inner.upload_memory.writer()?;
         let warm = inner.writers.acquire(*id, inner.options.lock_wait_ms, inner.components.clock.as_ref())?;
         // From here on the drop of the writer releases the session.
         let mut writer = UploadWriter {
@@ -60,6 +64,7 @@ impl Repository {
             call: call.clone(),
             live: None,
             committed_ms: inner.components.clock.monotonic_ms(),
+            _place: place,
         };
         let row = {
             let view = inner.txn.store.view()?;

@@ -2,11 +2,14 @@
 
 use std::thread;
 
-use layerhold::upload::{AppendError, CompleteError, StatusError};
-use layerhold::{Algorithm, Call, CompleteUpload, Digest, EmptyUpload, Expected, OperationId, PartRange, Principal};
+use layerhold::upload::{AppendError, BeginError, CompleteError, StatusError, TooManyUploads};
+use layerhold::{
+    Algorithm, Call, CompleteUpload, Digest, EmptyUpload, ErrorKind, Expected, Limits, OperationId, PartRange,
+    Principal, Repository,
+};
 use layerhold_testkit::operation::pool::noise;
 
-use super::support::{call, read, store};
+use super::support::{Store, call, read, store};
 
 fn range(first_byte: u64, len: usize) -> PartRange {
     PartRange { first_byte, len: len as u64 }
@@ -179,4 +182,68 @@ fn uploads_at_once_do_not_wait_for_one_another_and_do_not_mix() {
         }
     });
     assert_eq!(store.repository.describe().expect("the repository").usage.blobs, 8);
+}
+
+#[test]
+fn a_registry_has_so_many_sessions_open_and_no_more() {
+    let mut store = store();
+    let mut limits = Limits::default();
+    limits.open_uploads = 2;
+    let limited = |store: &Store| {
+        let registry = store.test.registry().with_limits(limits.clone());
+        registry.repository(store.repository.name())
+    };
+    let app = limited(&store);
+    let begin = |app: &Repository| app.begin_upload(Algorithm::Sha256, &call());
+    let refused = |app: &Repository| match begin(app) {
+        Err(error @ BeginError::TooMany(TooManyUploads { open: 2, limit: 2 })) => {
+            assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+        }
+        other => panic!("{other:?}"),
+    };
+    let first = begin(&app).expect("a session");
+    let second = begin(&app).expect("a session");
+    refused(&app);
+    let put = app.put_blob(b"bytes", &Expected::Computed, &call());
+    assert!(matches!(put, Err(CompleteError::TooMany(_))), "{put:?}");
+
+    app.cancel_upload(&first, &call()).expect("a session to cancel");
+    let third = begin(&app).expect("cancelling makes room");
+    refused(&app);
+    app.append_part(&third, range(0, 3), b"abc".to_vec(), &call()).expect("a part");
+    app.complete_upload(&third, &CompleteUpload::expecting(Expected::Computed), &call()).expect("a blob");
+    app.put_blob(b"bytes", &Expected::Computed, &call())
+        .expect("completing makes room, and so does a blob in one step");
+    app.append_part(&second, range(0, 3), b"abc".to_vec(), &call()).expect("a part");
+    begin(&app).expect("a session");
+    refused(&app);
+
+    // Another process counts what it finds: the start of the last one was not synced.
+    store.test.kill().expect("the store opens");
+    let app = limited(&store);
+    begin(&app).expect("a session");
+    refused(&app);
+    store.test.clock().advance(3_600_001);
+    assert_eq!(store.test.engine().maintain().expect("a step").uploads_expired, 2);
+    begin(&app).expect("expiring makes room");
+    begin(&app).expect("expiring makes room");
+    refused(&app);
+}
+
+#[test]
+fn there_are_as_many_writers_at_a_time_as_memory_has_room_for() {
+    let store = store();
+    let begin = || store.repository.begin_upload(Algorithm::Sha256, &call()).expect("a session");
+    let mut writers = Vec::new();
+    let refused = loop {
+        match store.repository.upload_writer(&begin(), None, &call()) {
+            Ok(writer) => writers.push(writer),
+            Err(error) => break error,
+        }
+        assert!(writers.len() < 1_000, "nothing bounds them");
+    };
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    assert!(writers.len() >= 16);
+    writers.pop();
+    store.repository.upload_writer(&begin(), None, &call()).expect("there is room again");
 }

@@ -161,7 +161,7 @@ impl Examination<'_> {
             if let Err(error) = file.read_exact_at(&mut bytes, offset) {
                 return Ok(Err(error.to_string()));
             }
-            lane.push(&(Arc::new(bytes) as SharedBytes), spawner.as_deref());
+            lane.push(&(Arc::new(bytes) as SharedBytes), spawner.as_deref(), &self.inner.upload_memory);
             offset += step;
             self.read_bytes(step)?;
             if offset.is_multiple_of(COMPARE_BYTES) {
