@@ -8,10 +8,11 @@ use layerhold::store::fs::FileSystem;
 use layerhold::store::journaled::{Journaled, JournaledOptions};
 use layerhold::store::local::LocalBlobStore;
 use layerhold::store::mem::MemTable;
-use layerhold::store::{CommitError, Durability, LockMode, LockSet, Member, MetadataStore, View};
+use layerhold::store::table::Table;
+use layerhold::store::{Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, View};
 use layerhold::{
-    Algorithm, Call, CompleteUpload, Components, Digest, Engine, ErrorKind, Expected, Options, PartRange, RegistryName,
-    Repository, RepositoryName, RepositorySettings, StorageError, Stores,
+    Algorithm, Call, CompleteUpload, Components, Digest, Engine, ErrorKind, Expected, Failure, OperationId, Options,
+    PartRange, RegistryName, Repository, RepositoryName, RepositorySettings, StorageError, Stores, TagMutability,
 };
 use layerhold_testkit::engine::{self, TestEngine};
 use layerhold_testkit::fs::{SimFileSystem, damage};
@@ -151,13 +152,14 @@ fn a_replaced_blob_goes_when_its_last_reader_does_and_keeps_nobody_waiting() {
     assert_eq!(read(&app, &digest), content());
 }
 
-/// A metadata store that panics in one commit.
-struct Panicking {
-    inner: Journaled<MemTable>,
-    armed: AtomicBool,
+/// A metadata store that panics in one commit, or lets every commit lose, as it is told.
+struct Told<T> {
+    inner: Journaled<T>,
+    panics: AtomicBool,
+    conflicts: AtomicBool,
 }
 
-impl MetadataStore for Panicking {
+impl<T: Table> MetadataStore for Told<T> {
     fn lock_and_get(&self, rows: &[(&[u8], LockMode)]) -> Result<LockSet, StorageError> {
         self.inner.lock_and_get(rows)
     }
@@ -177,7 +179,10 @@ impl MetadataStore for Panicking {
         durability: Durability,
         next: &mut dyn FnMut(),
     ) -> Result<(), CommitError> {
-        assert!(!self.armed.swap(false, Ordering::SeqCst), "told to");
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "told to");
+        if self.conflicts.load(Ordering::SeqCst) {
+            return Err(CommitError::Conflict);
+        }
         self.inner.commit(group, last_sequence, durability, next)
     }
 
@@ -190,18 +195,112 @@ impl MetadataStore for Panicking {
     }
 }
 
+/// How long calls wait for what others hold.
+const LOCK_WAIT_MS: u64 = 200;
+
+/// An engine over a metadata store that can be told to fail.
+fn told<T: Table + 'static>(fs: Arc<dyn FileSystem>, table: T) -> (Engine, Arc<Told<T>>) {
+    let options = JournaledOptions::default().with_guard_checks(false).with_lock_wait_ms(LOCK_WAIT_MS);
+    let inner = Journaled::create(Arc::clone(&fs), table, [1; 16], options).unwrap();
+    let metadata = Arc::new(Told { inner, panics: AtomicBool::new(false), conflicts: AtomicBool::new(false) });
+    let stores = Stores { metadata: Arc::clone(&metadata) as _, blobs: Arc::new(LocalBlobStore::create(fs).unwrap()) };
+    (Engine::create_with(stores, Options::default(), Components::default()).unwrap(), metadata)
+}
+
 #[test]
 fn a_panic_in_a_commit_keeps_nobody_waiting() {
-    let fs: Arc<dyn FileSystem> = Arc::new(SimFileSystem::new(1));
-    let options = JournaledOptions::default().with_guard_checks(false);
-    let inner = Journaled::create(Arc::clone(&fs), MemTable::new(), [1; 16], options);
-    let inner = inner.unwrap();
-    let metadata = Arc::new(Panicking { inner, armed: AtomicBool::new(false) });
-    let stores = Stores { metadata: Arc::clone(&metadata) as _, blobs: Arc::new(LocalBlobStore::create(fs).unwrap()) };
-    let engine = Engine::create_with(stores, Options::default(), Components::default()).unwrap();
-    metadata.armed.store(true, Ordering::SeqCst);
+    let (engine, metadata) = told(Arc::new(SimFileSystem::new(1)), MemTable::new());
+    metadata.panics.store(true, Ordering::SeqCst);
     let create = |name: &str| engine.create_registry(&RegistryName::parse(name).unwrap(), &Call::anonymous());
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| create("one"))).is_err());
     assert_eq!(create("two").unwrap_err().kind(), ErrorKind::ReadOnly);
-    assert!(engine.registries().unwrap().is_empty(), "reads go on");
+    assert!(engine.registries(None, 1).unwrap().items.is_empty(), "reads go on");
+}
+
+#[test]
+fn a_transaction_that_loses_every_time_says_so() {
+    let (engine, metadata) = told(Arc::new(SimFileSystem::new(1)), MemTable::new());
+    let before = engine.sequence();
+    metadata.conflicts.store(true, Ordering::SeqCst);
+    let create = || engine.create_registry(&RegistryName::parse("one").unwrap(), &Call::anonymous());
+    let refused = create().unwrap_err();
+    assert!(matches!(refused, Failure::Contended { attempts: 64 }), "{refused:?}");
+    assert_eq!((refused.kind(), engine.sequence()), (ErrorKind::Unavailable, before));
+    metadata.conflicts.store(false, Ordering::SeqCst);
+    assert!(create().unwrap());
+    assert_eq!(engine.sequence(), before + 1);
+}
+
+/// A table that takes no writes for as long as it is told so.
+#[derive(Clone, Default)]
+struct Stalling {
+    rows: MemTable,
+    stalled: Arc<AtomicBool>,
+}
+
+impl Table for Stalling {
+    fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
+        self.rows.view()
+    }
+
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        self.rows.get_many(keys)
+    }
+
+    fn apply(&self, batches: &[&Batch], sequence: Option<u64>) -> Result<(), StorageError> {
+        assert!(!self.stalled.load(Ordering::SeqCst), "this would wait for ever");
+        self.rows.apply(batches, sequence)
+    }
+
+    fn applied_sequence(&self) -> Result<u64, StorageError> {
+        self.rows.applied_sequence()
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.rows.flush()
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn a_table_that_takes_no_writes_is_waited_for_within_bounds_and_before_anything_is_durable() {
+    let table = Stalling::default();
+    let (engine, _) = told(Arc::new(SimFileSystem::new(1)), table.clone());
+    let before = engine.sequence();
+    let create = |name: &str| engine.create_registry(&RegistryName::parse(name).unwrap(), &Call::anonymous());
+    table.stalled.store(true, Ordering::SeqCst);
+    let refused = create("one").unwrap_err();
+    assert!(
+        matches!(refused, Failure::Storage(StorageError::Unavailable { waited_ms, .. }) if waited_ms >= LOCK_WAIT_MS),
+        "{refused:?}"
+    );
+    assert_eq!(engine.sequence(), before);
+    assert!(engine.registries(None, 1).unwrap().items.is_empty(), "reads go on");
+    // One that catches up in time is waited for.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(LOCK_WAIT_MS / 4));
+            table.stalled.store(false, Ordering::SeqCst);
+        });
+        assert!(create("two").unwrap());
+    });
+    assert_eq!(engine.sequence(), before + 1);
+}
+
+#[test]
+fn a_call_in_doubt_stays_in_doubt_until_the_store_is_opened_again() {
+    let mut test = engine::memory();
+    let app = repository(&test);
+    let under = |id: u8| Call::anonymous().with_operation_id(OperationId([id; 16]));
+    let tag = TagMutability::IMMUTABLE;
+    test.fs().unwrap().fail_sync(1);
+    let put = |app: &Repository, id: u8| app.put_tag_mutability(&tag, &under(id)).map_err(|error| error.kind());
+    assert_eq!(put(&app, 1).unwrap_err(), ErrorKind::Indeterminate);
+    assert_eq!(put(&app, 1).unwrap_err(), ErrorKind::Indeterminate, "nobody knows more than before");
+    assert_eq!(put(&app, 2).unwrap_err(), ErrorKind::ReadOnly);
+    test.kill().unwrap();
+    assert_eq!(put(&repository(&test), 1).unwrap().settings.tag_mutability, tag);
 }

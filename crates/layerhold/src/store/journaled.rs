@@ -15,6 +15,9 @@ use super::table::Table;
 use super::{Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, StorageError, View};
 use crate::clock::{Clock, Spawner, SystemClock};
 
+/// How often a table that takes no writes is asked whether it does again.
+const STALL_LOOK_MS: u64 = 5;
+
 /// Settings of a [`Journaled`] store. Plain values; each has a default.
 #[derive(Debug, Clone)]
 #[must_use]
@@ -485,6 +488,7 @@ impl<T: Table> Journaled<T> {
         if self.options.check_guards {
             self.check_guards(group);
         }
+        self.wait_while_stalled().map_err(CommitError::Failed)?;
         let turn = self.journal(group, last_sequence, durability)?;
         next();
         self.apply(group, last_sequence, durability, turn)?;
@@ -498,6 +502,22 @@ impl<T: Table> Journaled<T> {
                 // A failure that matters to later commits has poisoned them; this one is done.
                 let _ = self.take_back_segments(&mut flushed, overdue);
             }
+        }
+        Ok(())
+    }
+
+    /// Waits for a table that takes no writes. It must be known before the journal has the group: from then on the group
+    /// is durable, and there is no way back. A stall that begins only then holds up this group, and no later one.
+    fn wait_while_stalled(&self) -> Result<(), StorageError> {
+        let mut waited_ms = 0;
+        while self.table.is_stalled() {
+            if waited_ms >= self.options.lock_wait_ms {
+                return Err(StorageError::Unavailable { what: "the metadata table to catch up", waited_ms });
+            }
+            // Nobody wakes it: a table does not say when it goes on.
+            let (nothing, never) = (Mutex::new(()), Condvar::new());
+            never.wait_for(&mut nothing.lock(), Duration::from_millis(STALL_LOOK_MS));
+            waited_ms += STALL_LOOK_MS;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice,
     DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, LogLevel, LruCacheOptions, Options,
-    ReadOptions, Snapshot, WriteBatch, WriteBufferManager, WriteOptions,
+    ReadOptions, Snapshot, WriteBatch, WriteBufferManager, WriteOptions, properties,
 };
 
 use super::batch::Write;
@@ -239,6 +239,11 @@ impl Table for RocksTable {
                 _ => Err(StorageError::corrupt("the row of the applied sequence")),
             },
         }
+    }
+
+    fn is_stalled(&self) -> bool {
+        // A property that cannot be read says nothing, and the write itself will tell.
+        self.db.property_int_value(properties::IS_WRITE_STOPPED).is_ok_and(|stopped| stopped == Some(1))
     }
 
     fn flush(&self) -> Result<(), StorageError> {

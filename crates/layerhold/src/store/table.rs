@@ -22,6 +22,12 @@ pub trait Table: Send + Sync {
     /// Makes durable everything that was applied before the call.
     fn flush(&self) -> Result<(), StorageError>;
 
+    /// Whether [`Table::apply`] would wait until the table has caught up with what was written before, however long that
+    /// takes.
+    fn is_stalled(&self) -> bool {
+        false
+    }
+
     /// Proves that the table can be read at all; used at open.
     fn verify(&self) -> Result<(), StorageError> {
         self.applied_sequence().map(|_| ())
@@ -47,6 +53,10 @@ impl<T: Table + ?Sized> Table for Box<T> {
 
     fn flush(&self) -> Result<(), StorageError> {
         (**self).flush()
+    }
+
+    fn is_stalled(&self) -> bool {
+        (**self).is_stalled()
     }
 
     fn verify(&self) -> Result<(), StorageError> {
