@@ -1,9 +1,15 @@
 //! Maintenance step by step: what waits in its queues, what does not go in one step, and how logs are trimmed.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test tells what went wrong")]
 
+use std::sync::Arc;
+
+use layerhold::blob::fingerprint::GroupLen;
 use layerhold::check::{CheckOptions, Finding, Level, Outcome};
 use layerhold::format::keys::{self, RegistryId};
 use layerhold::format::values::{BlobRow, LowWaterRow, Placement, Row};
+use layerhold::store::fs::FileSystem;
+use layerhold::store::journaled::{Journaled, JournaledOptions};
+use layerhold::store::local::LocalBlobStore;
 use layerhold::store::mem::MemTable;
 use layerhold::store::table::Table;
 use layerhold::store::{Batch, Location};
@@ -12,6 +18,7 @@ use layerhold::{
     Repository, RepositoryName, RepositorySettings, Stores, UploadId,
 };
 use layerhold_testkit::engine::{self, TestEngine};
+use layerhold_testkit::fs::SimFileSystem;
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -152,4 +159,28 @@ fn operation_ids_go_after_a_day_and_changes_after_a_month() {
     assert_eq!(found(test.engine()), [] as [&str; 0]);
     app.put_blob(b"yet more", &Expected::Computed, &call()).unwrap();
     assert_eq!(test.engine().sequence(), last + 2, "sequences go on");
+}
+
+#[test]
+fn parts_of_a_small_blob_leave_no_chaining_values() {
+    let fs: Arc<dyn FileSystem> = Arc::new(SimFileSystem::new(1));
+    let journal = JournaledOptions::default().with_guard_checks(true).with_unguarded(|key| !keys::is_guard(key));
+    let metadata = Arc::new(Journaled::create(Arc::clone(&fs), MemTable::new(), [1; 16], journal).unwrap());
+    let stores = Stores { metadata, blobs: Arc::new(LocalBlobStore::create(fs).unwrap()) };
+    let options = Options::default().with_group_len(GroupLen::new(1_024).unwrap());
+    let engine = Engine::create_with(stores, options, Components::default()).unwrap();
+    let registry = RegistryName::parse("test").unwrap();
+    engine.create_registry(&registry, &call()).unwrap();
+    let (registry, name) = (engine.registry(&registry), RepositoryName::parse("app").unwrap());
+    registry.create_repository(&name, &RepositorySettings::default(), &call()).unwrap();
+    let app = registry.repository(&name);
+    for _ in 0..2 {
+        let id = app.begin_upload(Algorithm::Sha256, &call()).unwrap();
+        for n in 0..2u64 {
+            app.append_part(&id, PartRange { first_byte: n * 4_096, len: 4_096 }, vec![7; 4_096], &call()).unwrap();
+        }
+        app.complete_upload(&id, &CompleteUpload::expecting(Expected::Computed), &call()).unwrap();
+        assert_eq!(found(&engine), [] as [&str; 0]);
+        engine.maintain().unwrap();
+    }
 }

@@ -4,14 +4,14 @@ use crate::blob::fingerprint::Fingerprint;
 use crate::call::Call;
 use crate::change::RepositoryEvent;
 use crate::digest::{Algorithm, Digest};
-use crate::engine::value;
+use crate::engine::{collect, value};
 use crate::format::codec::{Decoder, Encoder};
 use crate::format::footer::Footer;
 use crate::format::keys;
 use crate::format::values::{BlobRow, BlobState, GroupsRow, LinkRow, Placement, Row, UploadRow};
 use crate::options::ReadBack;
 use crate::repository::{Repository, live_row};
-use crate::store::{LockMode, StorageError};
+use crate::store::{Direction, LockMode, StorageError};
 use crate::txn::{Commit, Decision, Outcome, Stop, no_limit};
 
 use super::UploadId;
@@ -288,9 +288,23 @@ impl Repository {
             let result = Completed { digest, size, already_linked: link.is_some(), healed };
             let mut commit = Commit::new(locks, event, result);
             let batch = &mut commit.batch;
-            drop_session(attempt.view()?.as_ref(), batch, id, &before)?;
+            let view = attempt.view()?;
+            drop_session(view.as_ref(), batch, id, &before)?;
+            let values_of_parts = if matches!(live.staged, Staged::Small(_)) && before.offset >= u64::from(group_len) {
+                let range = keys::all_groups(location);
+                collect(view.as_ref(), &range, Direction::Forward, usize::MAX, |key, _| Ok(key.to_vec()))?
+            } else {
+                Vec::new()
+            };
+            drop(view);
             match &live.staged {
-                Staged::Small(bytes) => batch.put(&keys::inline_bytes(location), bytes),
+                Staged::Small(bytes) => {
+                    batch.put(&keys::inline_bytes(location), bytes);
+                    // Parts wrote values for a file that never came to be; a small blob is verified by its root alone.
+                    for key in &values_of_parts {
+                        batch.delete(key);
+                    }
+                }
                 Staged::File(_) if fingerprint.group_count > 1 && !fingerprint.remaining.values.is_empty() => {
                     let first = u32::try_from(fingerprint.remaining.first).unwrap_or(u32::MAX);
                     let values = GroupsRow(fingerprint.remaining.values.clone());
