@@ -113,10 +113,12 @@ pub fn after(mut range: KeyRange, key: &[u8]) -> KeyRange {
     range
 }
 
-/// Whether a row is locked under its own key when it is written. Rows of the other families follow a row that is
-/// (docs/format.md, "Guard rows"), or, like operation rows, are locked only where a caller chose their key.
+/// Whether a row is locked under its own key whenever it is written. Rows of the other families follow a row that is
+/// (docs/format.md, "Guard rows"), or are locked only at times: operation rows where a caller chose their key, removal rows
+/// by whoever carries them out.
 #[must_use]
 pub fn is_guard(key: &[u8]) -> bool {
+    const SINGLE: [u8; 3] = [meta::NEXT_IDS, meta::LOW_WATER, meta::SCRUB];
     const GUARDS: [u8; 8] = [
         Family::RegistryName as u8,
         Family::RepositoryName as u8,
@@ -127,12 +129,20 @@ pub fn is_guard(key: &[u8]) -> bool {
         Family::Manifest as u8,
         Family::Tag as u8,
     ];
-    key.first().is_some_and(|family| GUARDS.contains(family))
+    match key {
+        [family, id] if *family == Family::Meta as u8 => SINGLE.contains(id),
+        [family, ..] => GUARDS.contains(family),
+        [] => false,
+    }
 }
 
 /// Rows of which the store has one: identity, clock, next ids, download key.
 pub mod meta {
     use super::{Family, key};
+
+    pub(super) const NEXT_IDS: u8 = 3;
+    pub(super) const LOW_WATER: u8 = 5;
+    pub(super) const SCRUB: u8 = 6;
 
     pub(crate) fn single(id: u8) -> Vec<u8> {
         let mut key = key(Family::Meta);
@@ -155,7 +165,7 @@ pub mod meta {
     /// The next registry id and the next repository id.
     #[must_use]
     pub fn next_ids() -> Vec<u8> {
-        single(3)
+        single(NEXT_IDS)
     }
 
     /// The key that signs download tokens.
@@ -167,13 +177,13 @@ pub mod meta {
     /// The lowest change that is kept, and the lowest whose operation id is.
     #[must_use]
     pub fn low_water() -> Vec<u8> {
-        single(5)
+        single(LOW_WATER)
     }
 
     /// How far the scrub came.
     #[must_use]
     pub fn scrub() -> Vec<u8> {
-        single(6)
+        single(SCRUB)
     }
 }
 
