@@ -4,10 +4,11 @@ use crate::blob::Damage;
 use crate::call::OperationId;
 use crate::digest::Digest;
 use crate::format::codec::{Decoder, Encoder};
-use crate::format::values::{Row, decode_tag};
+use crate::format::values::{Row, decode_mutability, decode_tag, encode_mutability};
 use crate::name::{Principal, RegistryName, RepositoryName, Tag};
 use crate::recovery::Choice;
 use crate::store::{Location, StorageError};
+use crate::tag::rules::TagMutability;
 use crate::upload::UploadId;
 
 /// One committed mutation. Entries are in commit order, their sequences without gaps.
@@ -102,6 +103,18 @@ pub enum Event {
     },
 }
 
+/// A setting of a repository with the value that it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Setting {
+    /// Which tags may move.
+    TagMutability(TagMutability),
+    /// Whether manifests may reference what the repository does not hold.
+    SparseImages(bool),
+    /// The host's own data: the names alone, in byte order, because values may be large or secret.
+    Attributes(Vec<String>),
+}
+
 /// What a mutation did in one repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -110,8 +123,13 @@ pub enum RepositoryEvent {
     Created,
     /// It was deleted with everything in it.
     Deleted,
-    /// Its settings were changed.
+    /// Its settings were changed, and an earlier version of this program did not write down which of them.
     SettingsChanged,
+    /// One of its settings was changed.
+    SettingChanged {
+        /// The setting and its new value.
+        setting: Setting,
+    },
     /// Bytes of an upload became durable.
     UploadAdvanced {
         /// The session.
@@ -349,6 +367,10 @@ impl RepositoryEvent {
             Self::UploadDamaged { upload } => {
                 encoder.u8(15).raw(&upload.0);
             }
+            Self::SettingChanged { setting } => {
+                encoder.u8(16);
+                setting.encode(encoder);
+            }
         }
     }
 
@@ -369,6 +391,32 @@ impl RepositoryEvent {
             13 => Self::ManifestQuarantined { digest: decoder.digest()? },
             14 => Self::ManifestHealed { digest: decoder.digest()?, tags: decoder.list(decode_tag)? },
             15 => Self::UploadDamaged { upload: UploadId(decoder.array()?) },
+            16 => Self::SettingChanged { setting: Setting::decode(decoder)? },
+            _ => return Err(decoder.malformed()),
+        })
+    }
+}
+
+impl Setting {
+    fn encode(&self, encoder: &mut Encoder) {
+        match self {
+            Self::TagMutability(mutability) => encode_mutability(encoder.u8(1), mutability),
+            Self::SparseImages(sparse) => {
+                encoder.u8(2).bool(*sparse);
+            }
+            Self::Attributes(names) => {
+                encoder.u8(3).list(names.iter(), |e, name| {
+                    e.str(name);
+                });
+            }
+        }
+    }
+
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, StorageError> {
+        Ok(match decoder.u8()? {
+            1 => Self::TagMutability(decode_mutability(decoder)?),
+            2 => Self::SparseImages(decoder.bool()?),
+            3 => Self::Attributes(decoder.list(|d| Ok(d.str()?.to_owned()))?),
             _ => return Err(decoder.malformed()),
         })
     }

@@ -133,12 +133,14 @@ impl Repository {
 
     /// Says which tags may move from now on; tags that are there are not looked at. Durable when it returns.
     pub fn put_tag_mutability(&self, mutability: &TagMutability, call: &Call) -> Result<RepositoryDetail, UpdateError> {
-        self.update("put tag mutability", call, |settings| settings.tag_mutability = mutability.clone())
+        let setting = Setting::TagMutability(mutability.clone());
+        self.update("put tag mutability", call, &setting, |settings| settings.tag_mutability = mutability.clone())
     }
 
     /// Says whether manifests may reference what the repository does not hold. Durable when it returns.
     pub fn put_sparse_images(&self, sparse: bool, call: &Call) -> Result<RepositoryDetail, UpdateError> {
-        self.update("put sparse images", call, |settings| settings.sparse_images = sparse)
+        let setting = Setting::SparseImages(sparse);
+        self.update("put sparse images", call, &setting, |settings| settings.sparse_images = sparse)
     }
 
     /// Replaces the host's own data on the repository. Durable when it returns.
@@ -147,13 +149,15 @@ impl Repository {
         attributes: &BTreeMap<String, Vec<u8>>,
         call: &Call,
     ) -> Result<RepositoryDetail, UpdateError> {
-        self.update("put attributes", call, |settings| settings.attributes = attributes.clone())
+        let setting = Setting::Attributes(attributes.keys().cloned().collect());
+        self.update("put attributes", call, &setting, |settings| settings.attributes = attributes.clone())
     }
 
     fn update(
         &self,
         operation: &str,
         call: &Call,
+        setting: &Setting,
         change: impl Fn(&mut RepositorySettings),
     ) -> Result<RepositoryDetail, UpdateError> {
         let inner = self.inner();
@@ -175,7 +179,8 @@ impl Repository {
             let usage = attempt.view()?.get(&keys::repository_usage(scope))?;
             let usage = UsageRow::decode_optional(usage.as_deref())?.unwrap_or_default();
             let detail = RepositoryDetail::new(scope, row.clone(), usage);
-            let mut commit = Commit::new(locks, self.event(RepositoryEvent::SettingsChanged), detail);
+            let event = self.event(RepositoryEvent::SettingChanged { setting: setting.clone() });
+            let mut commit = Commit::new(locks, event, detail);
             commit.batch.put(&key, &row.encode());
             Ok::<Decision<_>, Stop<UpdateError>>(commit.decided())
         })

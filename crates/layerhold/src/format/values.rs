@@ -152,15 +152,24 @@ pub struct RepositorySettings {
 impl RepositorySettings {
     /// As they stand in a repository's row; also what tells one use of an operation id from another.
     pub(crate) fn encode(&self, encoder: &mut Encoder) {
-        encoder.u8(self.tag_mutability.mode().code());
-        encoder.list(self.tag_mutability.filters().iter(), |e, filter| {
-            e.str(filter.as_str());
-        });
+        encode_mutability(encoder, &self.tag_mutability);
         encoder.bool(self.sparse_images);
         encoder.list(self.attributes.iter(), |e, (name, value)| {
             e.str(name).bytes(value);
         });
     }
+}
+
+pub(crate) fn encode_mutability(encoder: &mut Encoder, mutability: &TagMutability) {
+    encoder.u8(mutability.mode().code()).list(mutability.filters().iter(), |e, filter| {
+        e.str(filter.as_str());
+    });
+}
+
+pub(crate) fn decode_mutability(decoder: &mut Decoder<'_>) -> Result<TagMutability, StorageError> {
+    let mode = Mutability::from_code(decoder.u8()?).ok_or_else(|| decoder.malformed())?;
+    let filters = decoder.list(|d| d.parsed(|text| ExclusionFilter::parse(text).ok()))?;
+    TagMutability::new(mode, filters).map_err(|_| decoder.malformed())
 }
 
 /// A repository.
@@ -191,9 +200,7 @@ impl Row for RepositoryRow {
         let name = decoder.parsed(|text| RepositoryName::parse(text).ok())?;
         let created_wall_ms = decoder.u64()?;
         let dead_since_ms = decoder.option(Decoder::u64)?;
-        let mode = Mutability::from_code(decoder.u8()?).ok_or_else(|| decoder.malformed())?;
-        let filters = decoder.list(|d| d.parsed(|text| ExclusionFilter::parse(text).ok()))?;
-        let tag_mutability = TagMutability::new(mode, filters).map_err(|_| decoder.malformed())?;
+        let tag_mutability = decode_mutability(decoder)?;
         let sparse_images = decoder.bool()?;
         let attributes = decoder.list(|d| Ok((d.str()?.to_owned(), d.bytes()?.to_vec())))?.into_iter().collect();
         let settings = RepositorySettings { tag_mutability, sparse_images, attributes };

@@ -1,5 +1,6 @@
 //! Registries and repositories.
 
+use layerhold::change::{Event, RepositoryEvent, Setting};
 use layerhold::registry::{CreateError, DeleteError};
 use layerhold::repository::ReadError;
 use layerhold::{
@@ -115,4 +116,25 @@ fn a_store_is_made_once() {
     let fs = test.fs().expect("a simulated file system").clone();
     let again = layerhold_testkit::engine::TestEngine::try_memory(fs);
     assert!(matches!(again.err(), Some(StorageError::NotEmpty { .. })));
+}
+
+#[test]
+fn a_change_of_settings_says_which_and_to_what() {
+    let store = store();
+    let before = store.test.engine().sequence();
+    let mutability = TagMutability::IMMUTABLE;
+    let attributes = [("policy".to_owned(), b"secret".to_vec()), ("a".to_owned(), Vec::new())].into();
+    store.repository.put_tag_mutability(&mutability, &call()).expect("a repository");
+    store.repository.put_sparse_images(true, &call()).expect("a repository");
+    store.repository.put_attributes(&attributes, &call()).expect("a repository");
+    let changes = store.test.engine().changes(before, 10).expect("the changes");
+    let settings: Vec<_> = changes
+        .into_iter()
+        .filter_map(|change| match change.event {
+            Event::Repository { event: RepositoryEvent::SettingChanged { setting }, .. } => Some(setting),
+            _ => None,
+        })
+        .collect();
+    let names = vec!["a".to_owned(), "policy".to_owned()];
+    assert_eq!(settings, [Setting::TagMutability(mutability), Setting::SparseImages(true), Setting::Attributes(names)]);
 }

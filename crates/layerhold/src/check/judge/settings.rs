@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use crate::change::{ChangeRow, Event, RepositoryEvent};
+use crate::change::{ChangeRow, Event, RepositoryEvent, Setting};
 use crate::format::keys;
 use crate::format::values::{LowWaterRow, RepositoryRow, Row};
 use crate::name::RepositoryName;
@@ -45,7 +45,13 @@ impl Settings {
             self.unknown |= sequence != Some(self.until + 1);
             self.until = sequence.unwrap_or(self.until);
             match ChangeRow::decode(value).map(|row| row.event) {
-                Ok(Event::Repository { repository, event: RepositoryEvent::SettingsChanged, .. }) => {
+                Ok(Event::Repository {
+                    repository,
+                    event:
+                        RepositoryEvent::SettingsChanged
+                        | RepositoryEvent::SettingChanged { setting: Setting::SparseImages(_) },
+                    ..
+                }) => {
                     // Names are enough: one repository too many is only doubted without need.
                     self.changed.insert(repository);
                 }
