@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use layerhold::Engine;
+use layerhold::{Engine, RegistryName};
 
 /// Repositories listed at a time.
 const PAGE: u32 = 1000;
@@ -27,28 +27,38 @@ pub(crate) fn summarise(engine: &Engine) -> Result<String, Box<dyn std::error::E
         scrub.suspects,
         scrub.age_ms / 1_000,
     )?;
-    for name in engine.registries()? {
-        let registry = engine.registry(&name);
-        let (mut repositories, mut images, mut tags, mut blobs, mut bytes) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
-        let mut after = None;
-        loop {
-            let page = registry.list_repositories(after.as_ref(), PAGE)?;
-            for repository in &page.items {
-                repositories += 1;
-                images += repository.usage.images;
-                tags += repository.usage.tags;
-                blobs += repository.usage.blobs;
-                bytes += repository.usage.logical_bytes;
-            }
-            after = page.items.last().filter(|_| page.next.is_some()).map(|last| last.name.clone());
-            if after.is_none() {
-                break;
-            }
+    let mut after = None;
+    loop {
+        let page = engine.registries(after.as_ref(), PAGE)?;
+        for name in &page.items {
+            text.push_str(&registry_line(engine, name)?);
         }
-        write!(
-            text,
-            "\nregistry {name}: repositories {repositories}, images {images}, tags {tags}, blobs {blobs}, logical bytes {bytes}"
-        )?;
+        after = page.items.last().filter(|_| page.next.is_some()).cloned();
+        if after.is_none() {
+            return Ok(text);
+        }
     }
-    Ok(text)
+}
+
+fn registry_line(engine: &Engine, name: &RegistryName) -> Result<String, Box<dyn std::error::Error>> {
+    let registry = engine.registry(name);
+    let (mut repositories, mut images, mut tags, mut blobs, mut bytes) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
+    let mut after = None;
+    loop {
+        let page = registry.list_repositories(after.as_ref(), PAGE)?;
+        for repository in &page.items {
+            repositories += 1;
+            images += repository.usage.images;
+            tags += repository.usage.tags;
+            blobs += repository.usage.blobs;
+            bytes += repository.usage.logical_bytes;
+        }
+        after = page.items.last().filter(|_| page.next.is_some()).map(|last| last.name.clone());
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(format!(
+        "\nregistry {name}: repositories {repositories}, images {images}, tags {tags}, blobs {blobs}, logical bytes {bytes}"
+    ))
 }

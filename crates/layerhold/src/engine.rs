@@ -20,6 +20,7 @@ use crate::format::values::{ClockRow, IdentityRow, NextIdsRow, OperationRow, Row
 use crate::maintain::Queues;
 use crate::name::{Principal, RegistryName};
 use crate::options::Options;
+use crate::page::Page;
 use crate::registry::Registry;
 use crate::room::Room;
 use crate::scrub::Scrub;
@@ -268,15 +269,20 @@ impl Engine {
         Registry::new(self.clone(), name.clone())
     }
 
-    /// Every registry of the store, in byte order of their names.
-    pub fn registries(&self) -> Result<Vec<RegistryName>, Failure> {
+    /// The registries whose names sort after `after`, in byte order of their names, at most `limit` of them.
+    pub fn registries(&self, after: Option<&RegistryName>, limit: u32) -> Result<Page<RegistryName>, Failure> {
         let view = self.inner.txn.store.view()?;
-        collect(view.as_ref(), &keys::registry_names(), Direction::Forward, usize::MAX, |key, _| {
+        let mut range = keys::registry_names();
+        if let Some(after) = after {
+            range = keys::after(range, &keys::registry_name(after));
+        }
+        let token = |last: &RegistryName| last.as_str().as_bytes().to_vec();
+        let page = Page::of_rows(view.as_ref(), &range, limit as usize, token, |key, _| {
             keys::registry_name_of(key)
                 .and_then(|name| RegistryName::parse(name).ok())
                 .ok_or_else(|| StorageError::corrupt("registry name row: malformed key"))
-        })
-        .map_err(Failure::from)
+        })?;
+        Ok(page)
     }
 
     /// A secret of this store for a host's own use, such as sealing page tokens: 32 bytes that stay the same for as long

@@ -6,6 +6,7 @@ use crate::engine::{Engine, Needs, value};
 use crate::error::{ErrorKind, Failure, RepositoryNotFound, storage_into};
 use crate::format::codec::{Decoder, Encoder};
 use crate::format::keys::{self, RegistryId, RepositoryId, Scope};
+use crate::format::parsed::Key;
 use crate::format::values::{NextIdsRow, RepositoryRow, RepositorySettings, Row, UsageRow};
 use crate::name::{RegistryName, RepositoryName};
 use crate::options::Limits;
@@ -295,15 +296,10 @@ impl Registry {
     ) -> Result<Page<RepositoryDetail>, ReadError> {
         let Some(registry) = self.id()? else { return Ok(Page { items: Vec::new(), next: None }) };
         let view = self.engine.inner.txn.store.view()?;
-        let (scopes, more) = self.repository_rows(view.as_ref(), registry, after, limit, |_, value| {
-            Ok(Scope { registry, repository: repository_id(value)? })
-        })?;
-        let items = scopes
-            .into_iter()
-            .map(|scope| RepositoryDetail::read(view.as_ref(), scope))
-            .collect::<Result<Vec<_>, StorageError>>()?;
-        let next = items.last().filter(|_| more).map(|last| last.name.as_str().as_bytes().to_vec());
-        Ok(Page { items, next })
+        let token = |last: &RepositoryDetail| last.name.as_str().as_bytes().to_vec();
+        self.repository_rows(view.as_ref(), registry, after, limit, token, |_, value| {
+            RepositoryDetail::read(view.as_ref(), Scope { registry, repository: repository_id(value)? })
+        })
     }
 
     /// The names alone, in the same order: one scan, whatever the host keeps with its repositories.
@@ -314,32 +310,29 @@ impl Registry {
     ) -> Result<Page<RepositoryName>, ReadError> {
         let Some(registry) = self.id()? else { return Ok(Page { items: Vec::new(), next: None }) };
         let view = self.engine.inner.txn.store.view()?;
-        let (items, more) = self.repository_rows(view.as_ref(), registry, after, limit, |key, _| {
-            let name = keys::repository_name_of(key).and_then(|text| RepositoryName::parse(text).ok());
-            name.ok_or_else(|| StorageError::corrupt("repository name row: malformed key"))
-        })?;
-        let next = items.last().filter(|_| more).map(|last| last.as_str().as_bytes().to_vec());
-        Ok(Page { items, next })
+        let token = |last: &RepositoryName| last.as_str().as_bytes().to_vec();
+        self.repository_rows(view.as_ref(), registry, after, limit, token, |key, _| match Key::parse(key) {
+            Some(Key::RepositoryName(_, name)) => Ok(name),
+            _ => Err(StorageError::corrupt("repository name row: malformed key")),
+        })
     }
 
-    /// At most `limit` name rows behind `after`, and whether there are more.
+    /// A page of what name rows behind `after` say.
     fn repository_rows<T>(
         &self,
         view: &dyn View,
         registry: RegistryId,
         after: Option<&RepositoryName>,
         limit: u32,
+        token: impl FnOnce(&T) -> Vec<u8>,
         read: impl FnMut(&[u8], &[u8]) -> Result<T, StorageError>,
-    ) -> Result<(Vec<T>, bool), StorageError> {
+    ) -> Result<Page<T>, ReadError> {
         let mut range = keys::repository_names(registry);
         if let Some(after) = after {
             range = keys::after(range, &keys::repository_name(registry, after));
         }
         let limit = limit.min(self.limits.page_items) as usize;
-        let mut rows = collect(view, &range, Direction::Forward, limit + 1, read)?;
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        Ok((rows, more))
+        Ok(Page::of_rows(view, &range, limit, token, read)?)
     }
 
     pub(crate) fn id(&self) -> Result<Option<RegistryId>, StorageError> {

@@ -143,7 +143,8 @@ impl Story {
             return Err(tell(&format!("sequence {found}"), &format!("at least {sequence}")));
         }
         // A store that was cut off before its registry was made holds nothing.
-        let registries = test.engine().registries().map_err(|failure| tell(&format!("{failure:?}"), "registries"))?;
+        let registries = test.engine().registries(None, u32::MAX);
+        let registries = registries.map_err(|failure| tell(&format!("{failure:?}"), "registries"))?.items;
         if !registries.iter().any(|name| name.as_str() == REGISTRY) {
             return if acknowledged == 0 { Ok(false) } else { Err(tell("no registry", "a registry")) };
         }

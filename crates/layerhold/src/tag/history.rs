@@ -1,13 +1,12 @@
 //! Where a tag has been.
 
 use crate::digest::Digest;
-use crate::engine::collect;
 use crate::format::keys;
 use crate::format::values::{Row, TagHistoryRow};
 use crate::name::{Principal, Tag};
 use crate::page::Page;
 use crate::repository::{ReadError, Repository};
-use crate::store::{Direction, StorageError};
+use crate::store::StorageError;
 
 /// One move of a tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,15 +34,13 @@ impl Repository {
         if let Some(last) = last {
             range = keys::after(range, &keys::tag_history(scope, tag, last));
         }
-        let mut items = collect(view.as_ref(), &range, Direction::Forward, limit + 1, |key, value| {
+        let token = |last: &TagEvent| last.sequence.to_be_bytes().to_vec();
+        let page = Page::of_rows(view.as_ref(), &range, limit, token, |key, value| {
             let sequence =
                 keys::sequence_of(key).ok_or_else(|| StorageError::corrupt("tag history row: malformed key"))?;
             let TagHistoryRow { principal, wall_ms, from, to } = TagHistoryRow::decode(value)?;
             Ok(TagEvent { sequence, wall_ms, principal, from, to })
         })?;
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|last| last.sequence.to_be_bytes().to_vec());
-        Ok(Page { items, next })
+        Ok(page)
     }
 }

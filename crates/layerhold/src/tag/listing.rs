@@ -1,14 +1,13 @@
 //! Listings of tags, straight from their rows.
 
 use crate::digest::Digest;
-use crate::engine::collect;
 use crate::format::keys::{self, Scope};
 use crate::format::parsed::Key;
 use crate::format::values::{Row, TagRow};
 use crate::name::Tag;
 use crate::page::Page;
 use crate::repository::{ReadError, Repository};
-use crate::store::{Direction, KeyRange, StorageError};
+use crate::store::{KeyRange, StorageError};
 
 /// A tag and what it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,16 +34,14 @@ impl Repository {
         let scope = self.find(view.as_ref())?.ok_or_else(|| self.not_found())?;
         let range: KeyRange = range(scope);
         let limit = self.page_limit(limit);
-        let mut items = collect(view.as_ref(), &range, Direction::Forward, limit + 1, |key, value| {
+        let token = |last: &TagDetail| last.tag.as_str().as_bytes().to_vec();
+        let page = Page::of_rows(view.as_ref(), &range, limit, token, |key, value| {
             let Some(Key::Tag(_, tag)) = Key::parse(key) else {
                 return Err(StorageError::corrupt("tag row: malformed key"));
             };
             let TagRow { digest, tagged_wall_ms } = TagRow::decode(value)?;
             Ok(TagDetail { tag, digest, tagged_ms: tagged_wall_ms })
         })?;
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|last| last.tag.as_str().as_bytes().to_vec());
-        Ok(Page { items, next })
+        Ok(page)
     }
 }

@@ -1,6 +1,6 @@
 //! Listings, page by page.
 
-use layerhold::{Digest, MediaType, Page, PutManifest, RepositorySettings, TagFilter};
+use layerhold::{Digest, MediaType, Page, PutManifest, RegistryName, RepositorySettings, TagFilter};
 
 use super::support::{call, create, image, name, push_image, store, tag};
 
@@ -113,4 +113,21 @@ fn repositories_come_in_name_order() {
     let rest = registry.list_repositories(Some(&name("app-1")), 3).expect("a page");
     assert_eq!(rest.items.iter().map(|detail| detail.name.as_str()).collect::<Vec<_>>(), ["app/base", "zz"]);
     assert!(rest.next.is_none());
+}
+
+#[test]
+fn registries_come_in_name_order_page_by_page() {
+    let store = store();
+    for text in ["private/b", "private", "a"] {
+        let name = RegistryName::parse(text).expect("a legal name");
+        store.test.engine().create_registry(&name, &call()).expect("a registry");
+    }
+    let first = store.test.engine().registries(None, 3).expect("a page");
+    let names = |page: &Page<RegistryName>| page.items.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        (names(&first), first.next.is_some()),
+        (vec!["a".to_owned(), "private".to_owned(), "private/b".to_owned()], true)
+    );
+    let rest = store.test.engine().registries(first.items.last(), 3).expect("a page");
+    assert_eq!((names(&rest), rest.next), (vec!["test".to_owned()], None));
 }
