@@ -328,6 +328,11 @@ impl Committer {
         deltas: &[Delta],
     ) -> Result<(), Refusal> {
         let failed = |error| Refusal::Store(CommitError::Failed(error));
+        // What follows reads each row as it was before this member.
+        debug_assert!(
+            deltas.iter().enumerate().all(|(n, delta)| deltas.iter().skip(n + 1).all(|other| other.key != delta.key)),
+            "a transaction counts twice in one usage row"
+        );
         let mut folded = Vec::with_capacity(deltas.len());
         for delta in deltas {
             let current = match (touched.get(&delta.key), ledger.counters.get(&delta.key)) {
