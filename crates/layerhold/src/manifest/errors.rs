@@ -13,9 +13,6 @@ pub enum PutError {
     /// The repository does not exist.
     #[error(transparent)]
     RepositoryNotFound(#[from] RepositoryNotFound),
-    /// The document is not an acceptable manifest.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
     /// More tags at once than allowed.
     #[error("too many tags in one put count={count} limit={limit}")]
     TooManyTags {
@@ -24,6 +21,9 @@ pub enum PutError {
         /// [`Limits::tags_per_put`](crate::Limits::tags_per_put).
         limit: u32,
     },
+    /// The document is not an acceptable manifest.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// The bytes have another digest than the one given.
     #[error("manifest has another digest expected={expected} computed={computed}")]
     DigestMismatch {

@@ -64,7 +64,7 @@ pub enum StatusError {
 /// Why a session was not cancelled.
 pub type CancelError = StatusError;
 
-/// Why bytes were not appended. The session is as it was, unless the variant says otherwise.
+/// Why bytes were not appended. The session stands at its last durable byte, unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
@@ -74,7 +74,7 @@ pub enum AppendError {
     /// The session does not exist.
     #[error(transparent)]
     UploadNotFound(#[from] UploadNotFound),
-    /// The session's stored bytes are damaged.
+    /// The session's stored bytes are damaged. The session is over.
     #[error(transparent)]
     Damaged(#[from] UploadDamaged),
     /// The bytes do not begin where the session ends.
@@ -124,7 +124,8 @@ pub enum AppendError {
         /// [`Limits::blob_bytes`](crate::Limits::blob_bytes).
         limit: u64,
     },
-    /// See [`Failure`].
+    /// See [`Failure`]. After a failed sync ([`StorageError::is_failed_sync`](crate::StorageError::is_failed_sync)) the session
+    /// is over: nothing is known of its file any more.
     #[error(transparent)]
     Storage(#[from] Failure),
 }

@@ -41,7 +41,8 @@ impl Outcome for PartAccepted {
 }
 
 impl Repository {
-    /// Appends one part to a session. Durable when it returns; whatever it answers instead, the session is as it was.
+    /// Appends one part to a session. Durable when it returns. Whatever it answers instead, the session is as it was, with two
+    /// exceptions: [`AppendError::Damaged`] and a failed sync end it.
     ///
     /// The order of judgement: repository, session, offset, length, number of parts, size.
     pub fn append_part(
