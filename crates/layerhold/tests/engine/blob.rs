@@ -1,10 +1,14 @@
 //! Blobs.
 
 use layerhold::blob::{DeleteError, MountError, OpenError, download};
+use layerhold::format::keys::{self, RegistryId};
+use layerhold::format::values::{BlobRow, BlobState, Row};
+use layerhold::store::Batch;
+use layerhold::store::table::Table;
 use layerhold::{BlobStatus, Digest, ErrorKind, Expected, RepositorySettings};
 use layerhold_testkit::operation::pool::noise;
 
-use super::support::{call, create, name, push_blob, push_image, read, store};
+use super::support::{Store, call, create, name, push_blob, push_image, read, store};
 
 #[test]
 fn small_and_large_blobs_come_back_byte_for_byte() {
@@ -105,4 +109,74 @@ fn a_download_token_reads_one_blob_until_it_expires() {
     }
     store.test.clock().advance(60_001);
     assert!(matches!(engine.open_download(&grant.token), Err(download::Error::Expired)));
+}
+
+const LEASE_MS: u64 = 3_600_000;
+
+/// The row of a blob as the store has it.
+fn blob_row(store: &Store, digest: &Digest) -> BlobRow {
+    let key = keys::blob(RegistryId(1), digest);
+    let row = store.test.table().expect("a table in memory").get_many(&[&key]).expect("memory").pop().flatten();
+    BlobRow::decode(&row.expect("a blob")).expect("a whole row")
+}
+
+/// Until when a blob is leased, from now on.
+fn lease_left(store: &Store, digest: &Digest) -> u64 {
+    blob_row(store, digest).lease_until_ms.saturating_sub(store.test.engine().now_ms())
+}
+
+#[test]
+fn an_answer_that_saves_an_upload_leases_the_blob_for_half_a_term_at_least() {
+    let store = store();
+    let digest = push_blob(&store.repository, b"layer");
+    let present = || {
+        let status = store.repository.check_blobs(&[digest]).expect("a check");
+        assert!(matches!(status[..], [BlobStatus::Present { .. }]), "{status:?}");
+    };
+    assert_eq!(lease_left(&store, &digest), LEASE_MS);
+    store.test.clock().advance(LEASE_MS / 2);
+    let writes = store.test.table().expect("a table in memory").unflushed();
+    present();
+    assert_eq!(lease_left(&store, &digest), LEASE_MS / 2, "half a term is enough");
+    assert_eq!(store.test.table().expect("a table in memory").unflushed(), writes, "and nothing is written");
+    store.test.clock().advance(1);
+    let sequence = store.test.engine().sequence();
+    present();
+    assert_eq!((lease_left(&store, &digest), store.test.engine().sequence()), (LEASE_MS, sequence));
+
+    store.test.clock().advance(LEASE_MS);
+    let other = create(&store.test, "other", &RepositorySettings::default());
+    other.mount_blob(&digest, &name("app"), &call()).expect("a mount");
+    assert_eq!(lease_left(&store, &digest), LEASE_MS, "so does a mount");
+}
+
+#[test]
+fn a_grant_leases_until_it_expires_and_a_later_upload_shortens_nothing() {
+    let store = store();
+    let digest = push_blob(&store.repository, b"layer");
+    let grant = store.repository.grant_download(&digest, 10 * LEASE_MS).expect("a grant");
+    assert_eq!(blob_row(&store, &digest).lease_until_ms, grant.expires_ms);
+    assert_eq!(lease_left(&store, &digest), 10 * LEASE_MS);
+    push_blob(&store.repository, b"layer");
+    assert_eq!(lease_left(&store, &digest), 10 * LEASE_MS);
+    store.repository.grant_download(&digest, LEASE_MS).expect("a grant");
+    assert_eq!(lease_left(&store, &digest), 10 * LEASE_MS);
+}
+
+#[test]
+fn a_quarantined_blob_is_leased_to_nobody() {
+    let mut store = store();
+    let digest = push_blob(&store.repository, b"layer");
+    let table = store.test.table().expect("a table in memory");
+    let mut batch = Batch::new();
+    let quarantined = BlobRow { state: BlobState::Quarantined, ..blob_row(&store, &digest) };
+    batch.put(&keys::blob(RegistryId(1), &digest), &quarantined.encode());
+    table.apply(&[&batch], None).expect("memory");
+    table.flush().expect("memory");
+    store.test.kill().expect("the store opens");
+    store.test.clock().advance(LEASE_MS);
+    let app = store.test.registry().repository(&name("app"));
+    assert_eq!(app.check_blobs(&[digest]).expect("a check"), [BlobStatus::Absent]);
+    assert!(matches!(app.grant_download(&digest, LEASE_MS), Err(OpenError::Corrupt { .. })));
+    assert_eq!(blob_row(&store, &digest), quarantined);
 }

@@ -1,10 +1,11 @@
 //! Manifests.
 
+use std::sync::Barrier;
 use std::thread;
 
 use layerhold::manifest::{DeleteError, PutError, ReadError};
 use layerhold::{
-    Algorithm, Digest, ErrorKind, ImageId, ManifestRead, MediaType, OperationId, PutManifest, Reference,
+    Algorithm, Digest, ErrorKind, ImageId, Limits, ManifestRead, MediaType, OperationId, PutManifest, Reference,
     RepositorySettings, TagChange,
 };
 
@@ -138,4 +139,31 @@ fn puts_from_many_threads_all_arrive_and_are_counted() {
     let changes = store.test.engine().changes(before, 1_000).expect("the change log");
     let sequences: Vec<u64> = changes.iter().map(|change| change.sequence).collect();
     assert_eq!(sequences, (before + 1..=before + 3 * THREADS * EACH).collect::<Vec<_>>());
+}
+
+#[test]
+fn of_many_puts_at_the_limit_of_images_one_is_the_last() {
+    const CALLERS: usize = 16;
+    let store = store();
+    let mut limits = Limits::default();
+    limits.images = 3;
+    let app = store.test.registry().with_limits(limits).repository(store.repository.name());
+    push_image(&app, b"one", &[]);
+    push_image(&app, b"two", &[]);
+    let images: Vec<_> = (0..CALLERS).map(|n| image(&app, format!("layer {n}").as_bytes())).collect();
+    let start = Barrier::new(CALLERS);
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let (app, start) = (&app, &start);
+        let put = move |bytes: &Vec<u8>| {
+            start.wait();
+            app.put_manifest(&PutManifest::new(bytes.clone()), &call())
+        };
+        let callers: Vec<_> = images.iter().map(|bytes| scope.spawn(move || put(bytes))).collect();
+        callers.into_iter().map(|caller| caller.join().expect("no panic")).collect()
+    });
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    for refused in outcomes.into_iter().filter_map(Result::err) {
+        assert!(matches!(refused, PutError::ImageLimit { limit: 3 }), "{refused:?}");
+    }
+    assert_eq!(app.describe().expect("a repository").usage.images, 3);
 }
