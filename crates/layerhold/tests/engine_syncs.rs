@@ -79,6 +79,22 @@ fn three_failed_syncs_within_a_minute_stop_all_writing_until_the_store_is_opened
     put(&repository(&test), 5).unwrap();
 }
 
+#[test]
+fn a_failed_sync_of_a_new_directory_costs_its_session_and_counts() {
+    let test = engine::memory();
+    let app = repository(&test);
+    for _ in 0..3 {
+        let id = app.begin_upload(Algorithm::Sha256, &Call::anonymous()).unwrap();
+        let mut writer = app.upload_writer(&id, None, &Call::anonymous()).unwrap();
+        // The file is made with the first bytes that do not fit in a row, and its directory before it.
+        test.fs().unwrap().fail_sync(1);
+        writer.write(&[7; LEN]).unwrap_err();
+        drop(writer);
+        assert_eq!(app.upload_status(&id, &Call::anonymous()).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    assert_eq!(put(&app, 1), Err(ErrorKind::ReadOnly));
+}
+
 /// Draws locations that all lie in one directory.
 #[derive(Debug)]
 struct OneShard(SeededEntropy);
@@ -86,7 +102,7 @@ struct OneShard(SeededEntropy);
 impl Entropy for OneShard {
     fn fill(&self, bytes: &mut [u8]) {
         self.0.fill(bytes);
-        bytes[0] = 0x42;
+        bytes.first_mut().into_iter().for_each(|first| *first = 0x42);
     }
 }
 
