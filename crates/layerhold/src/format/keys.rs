@@ -640,6 +640,35 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_are_written_under_their_own_lock_are_told_from_those_that_follow() {
+        let digest = Digest::sha256(b"a");
+        let location = Location([3; 16]);
+        let guards = [
+            meta::next_ids(),
+            meta::low_water(),
+            meta::scrub(),
+            repository(SCOPE),
+            blob(SCOPE.registry, &digest),
+            link(SCOPE, &digest),
+            upload(&[1; 16]),
+            manifest(SCOPE, &digest),
+            tag(SCOPE, &Tag::parse("v1").unwrap()),
+        ];
+        assert!(guards.iter().all(|key| is_guard(key)));
+        let followers = [
+            meta::clock(),
+            meta::identity(),
+            removal(location),
+            inline_bytes(location),
+            upload_expiry(5, &[1; 16]),
+            operation(&[1; 16]),
+            change(1),
+            repository_usage(SCOPE),
+        ];
+        assert!(!followers.iter().any(|key| is_guard(key)));
+    }
+
+    #[test]
     fn a_prefix_holds_its_keys_and_no_neighbour() {
         let v1 = Tag::parse("v1").unwrap();
         let v10 = Tag::parse("v10").unwrap();
