@@ -7,7 +7,7 @@ use arbitrary::{Arbitrary as _, Unstructured};
 use layerhold::call::Call;
 use layerhold::check::Level;
 
-use crate::engine::memory_on;
+use crate::engine::{TestEngine, memory_on};
 use crate::fs::SimFileSystem;
 use crate::judge::Judge;
 use crate::operation::Script;
@@ -20,7 +20,7 @@ use crate::sound::sound;
 pub struct Budget {
     /// States that one cut leaves and that are opened.
     pub states: usize,
-    /// Cuts inside the recovery of one of these states.
+    /// Cuts inside the recovery of one of these states, at most; another one at each cut.
     pub recovery_cuts: u64,
 }
 
@@ -68,12 +68,16 @@ pub fn cut_at(script: &Script, cut: u64, budget: Budget) -> Result<Cuts, Disagre
     let in_flight = run_until_cut(&mut runner, script, &fs)?;
     let scene = Scene::new(runner, in_flight, cut);
     let mut done = Cuts { cuts: 1, ..Cuts::default() };
-    for (number, left) in fs.crash_states(budget.states).enumerate() {
+    let states: Vec<_> = fs.crash_states(budget.states).collect();
+    let cut_again = (cut % states.len().max(1) as u64) as usize;
+    for (number, left) in states.into_iter().enumerate() {
         let copy = left.crash(crate::fs::CrashPolicy::KeepAll);
         let before = left.mutating_calls();
-        done += scene.check(left.clone(), number)?;
-        if number == 0 {
-            let recovery_calls = left.mutating_calls() - before;
+        let test = scene.open(&left, number)?;
+        let recovery_calls = left.mutating_calls() - before;
+        done += scene.check(&test, number)?;
+        drop(test);
+        if number == cut_again {
             done += scene.check_cut_recoveries(&copy, recovery_calls.min(budget.recovery_cuts), number)?;
         }
     }
@@ -99,6 +103,11 @@ fn run_until_cut(
     Ok(None)
 }
 
+/// How many of its unflushed writes the table had flushed by itself in the state with this number: none, all, or some.
+fn kept(number: usize) -> usize {
+    [0, usize::MAX, number / 3, 2 * number][number % 4]
+}
+
 /// What was true when the power was cut.
 struct Scene {
     runner: Runner,
@@ -112,15 +121,15 @@ impl Scene {
         Self { runner, judge, cut }
     }
 
-    /// Opens what is left and compares it.
-    fn check(&self, left: SimFileSystem, number: usize) -> Result<Cuts, Disagreement> {
-        // The table may have flushed nothing, everything or something by itself.
-        let kept = [0, usize::MAX, number / 3, 2 * number][number % 4];
-        let test = match self.runner.test.on_what_is_left(left, kept) {
-            Ok(test) => test,
-            Err(error) => return Err(self.wrong(number, &format!("does not open: {error:?}"), "opens")),
-        };
-        let judged = self.judge.look(&test).and_then(|found| self.judge.ask_again(&test).map(|()| found));
+    /// Opens what is left.
+    fn open(&self, left: &SimFileSystem, number: usize) -> Result<TestEngine, Disagreement> {
+        let opened = self.runner.test.on_what_is_left(left.clone(), kept(number));
+        opened.map_err(|error| self.wrong(number, &format!("does not open: {error:?}"), "opens"))
+    }
+
+    /// Compares it.
+    fn check(&self, test: &TestEngine, number: usize) -> Result<Cuts, Disagreement> {
+        let judged = self.judge.look(test).and_then(|found| self.judge.ask_again(test).map(|()| found));
         let found = judged.map_err(|wrong| self.wrong(number, &wrong.found, &wrong.expected))?;
         if let Err(found) = sound(test.engine(), Level::Bytes) {
             return Err(self.wrong(number, &format!("the check finds\n{found}"), "a sound store"));
@@ -134,12 +143,12 @@ impl Scene {
         for call in 1..=calls {
             let again = left.crash(crate::fs::CrashPolicy::KeepAll);
             again.crash_at(again.mutating_calls() + call);
-            if self.runner.test.on_what_is_left(again.clone(), 0).is_err() && !again.crashed() {
+            if self.runner.test.on_what_is_left(again.clone(), kept(number)).is_err() && !again.crashed() {
                 return Err(self.wrong(number, "recovery fails without a cut", "opens"));
             }
             done.recoveries += 1;
             for left in again.crash_states(2) {
-                done += self.check(left, number)?;
+                done += self.check(&self.open(&left, number)?, number)?;
             }
         }
         Ok(done)

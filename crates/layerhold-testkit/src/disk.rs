@@ -6,8 +6,8 @@
 //! way. A state is opened once: disk and table together have a hash. What a recovery led to is compared with the reference
 //! model once for each distinct result, because what an engine answers follows from its rows and its blob files.
 
-use std::collections::hash_map::{DefaultHasher, Entry};
 use std::collections::HashMap;
+use std::collections::hash_map::{DefaultHasher, Entry};
 use std::hash::Hasher as _;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -45,10 +45,16 @@ pub struct Bounds {
 /// Journal segments of a store whose states are enumerated, in bytes: short, so that they open fast and are changed often.
 const SEGMENT_BYTES: u64 = 12 << 10;
 
-/// With more pending changes than this not every subset of them is opened, but prefixes, all but one, one alone, and so many
-/// random ones.
+/// With more pending changes than this not every subset of them is opened, but all prefixes, all but one, one alone, and at
+/// least so many random ones.
 const EXHAUSTIVE_PENDING: usize = 12;
 const RANDOM_STATES: usize = 64;
+
+/// States that are enough for all of these. There are four shapes of each change, one of them with a torn page, and each
+/// fourth choice is a random one until they are all made.
+fn enough(pending: usize) -> usize {
+    2 + (4 * pending).div_ceil(3) * 4 + RANDOM_STATES
+}
 
 /// States of a cut at the third depth.
 const STATES_AT_THIRD: usize = 6;
@@ -301,7 +307,7 @@ impl Explorer {
         let demanded = mix(bits);
         let mut left = moment.fs.crash_states(limit);
         if left.pending() > EXHAUSTIVE_PENDING {
-            left = moment.fs.crash_states(limit.min(4 * left.pending() + RANDOM_STATES));
+            left = moment.fs.crash_states(limit.min(enough(left.pending())));
         }
         for (number, fs) in left.enumerate() {
             let disk = fs.fingerprint();
@@ -427,7 +433,9 @@ impl Explorer {
 
 fn is_sound(test: &TestEngine) -> Result<(), Wrong> {
     let checked = sound(test.engine(), Level::Bytes);
-    checked.map(drop).map_err(|found| Wrong { found: format!("the check finds\n{found}"), expected: "a sound store".into() })
+    checked
+        .map(drop)
+        .map_err(|found| Wrong { found: format!("the check finds\n{found}"), expected: "a sound store".into() })
 }
 
 /// A new store is empty and can be used.
@@ -513,6 +521,30 @@ pub fn letters() -> Vec<(&'static str, Letter)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn with_many_changes_all_shapes_are_made() {
+        use layerhold::store::fs::FileSystem as _;
+        const FILES: usize = 80;
+        let fs = SimFileSystem::new(3);
+        for number in 0..FILES {
+            fs.create_new(Path::new(&format!("{number}"))).unwrap();
+        }
+        assert_eq!(fs.pending(), FILES);
+        let here = |fs: SimFileSystem| -> Vec<bool> {
+            (0..FILES).map(|number| fs.file_len(Path::new(&format!("{number}"))).is_ok()).collect()
+        };
+        let found: std::collections::BTreeSet<_> = fs.crash_states(enough(FILES)).map(here).collect();
+        for place in 0..FILES {
+            let shapes: [fn(usize, usize) -> bool; 3] =
+                [|at, place| at < place, |at, place| at != place, |at, place| at == place];
+            for keep in shapes {
+                let shape: Vec<_> = (0..FILES).map(|at| keep(at, place)).collect();
+                assert!(found.contains(&shape), "{place}");
+            }
+        }
+        assert!(found.len() >= 3 * FILES + RANDOM_STATES, "{}", found.len());
+    }
 
     #[test]
     fn a_state_that_is_met_less_deep_later_has_its_recovery_cut_then() {

@@ -11,6 +11,7 @@
 //!   there whole or not at all, and asking again under its operation id gives the answer that it would have had.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use layerhold::call::Call;
@@ -18,6 +19,8 @@ use layerhold::check::Level;
 use layerhold::engine::OpenError;
 use layerhold::error::{ErrorKind, Failure as EngineFailure};
 use layerhold::name::RegistryName;
+use layerhold::recovery::RecoveryError;
+use layerhold::store::fs::FileSystem as _;
 
 use crate::engine::{REGISTRY, TestEngine, current};
 use crate::fs::{CrashPolicy, FailingFileSystem, Failure, Fault, SimFileSystem, Site};
@@ -59,6 +62,8 @@ pub enum Phase {
     Work,
     /// While what it left is opened after a kill.
     Recovery,
+    /// While what it left, without its file FORMAT, is restored.
+    Restore,
     /// While the store is made.
     Making,
 }
@@ -118,7 +123,11 @@ pub fn run(name: &str, operations: &[Operation], fault: Fault, phase: Phase) -> 
         scene.failing.arm(fault);
     }
     let went = scene.work(operations);
-    let went = went.and_then(|()| if phase == Phase::Recovery { scene.recover() } else { Ok(()) });
+    let went = went.and_then(|()| match phase {
+        Phase::Recovery => scene.recover(),
+        Phase::Restore => scene.restore(),
+        Phase::Work | Phase::Making => Ok(()),
+    });
     if let Err(wrong) = went.and_then(|()| scene.judge_all()) {
         let text = format!("{}: {wrong}", scene.what);
         scene.ran.violations.push(text);
@@ -260,9 +269,7 @@ impl Scene {
                 self.unknown = Some((request, call));
                 Ok(())
             }
-            Ok(Ended::Failed { failure, .. })
-                if !self.fits(failure.kind()) && !speaks_of_an_earlier_one(&failure) =>
-            {
+            Ok(Ended::Failed { failure, .. }) if !self.fits(failure.kind()) && !speaks_of_an_earlier_one(&failure) => {
                 Err(format!("{:?} is no answer to this failure: {failure:?} of {request:?}", failure.kind()))
             }
             Ok(Ended::Failed { .. }) => {
@@ -302,6 +309,28 @@ impl Scene {
             Ok(()) => {}
         }
         Ok(())
+    }
+
+    /// Takes FORMAT away and lets an operator bring the store back with the fault in the way, until it is back.
+    fn restore(&mut self) -> Result<(), String> {
+        let taken = self.sim.remove_file(Path::new("FORMAT")).and_then(|()| self.sim.sync_dir(Path::new("")));
+        taken.map_err(|error| format!("FORMAT is not taken away: {error}"))?;
+        self.failing.forget_failed_syncs();
+        self.failing.arm(self.fault);
+        let restored = self.runner.test.restore();
+        self.failing.disarm();
+        self.failing.forget_failed_syncs();
+        match restored {
+            Ok(()) => {}
+            Err(error) if self.failing.fired() == 0 || !self.fits(error.kind()) => {
+                return Err(format!("{:?} is no answer to this failure: {error:?} of restoring", error.kind()));
+            }
+            Err(_) => match self.runner.test.restore() {
+                Ok(()) | Err(RecoveryError::Sound) => {}
+                Err(error) => return Err(format!("is not restored again: {error:?}")),
+            },
+        }
+        self.runner.test.kill().map_err(|error| format!("restored, does not open: {error:?}"))
     }
 
     /// Looks at the engine as it stands, and at what every way of ending leaves.
@@ -363,7 +392,8 @@ const FAILED_SYNCS_MAX: u64 = 3;
 /// Whether the journal could not be changed as it had to be: it is opened again before it takes more.
 fn has_failed_in_the_journal(failing: &FailingFileSystem) -> bool {
     use crate::fs::Call;
-    let changes = [Call::CreateNew, Call::RemoveFile, Call::Rename, Call::SyncDir, Call::Write, Call::SetLen, Call::SyncData];
+    let changes =
+        [Call::CreateNew, Call::RemoveFile, Call::Rename, Call::SyncDir, Call::Write, Call::SetLen, Call::SyncData];
     let failed = |(site, failed): (&Site, &u64)| {
         *failed > 0 && site.class.starts_with("journal") && changes.contains(&site.call)
     };

@@ -118,7 +118,9 @@ pub(crate) fn state_with(
                         blobs.insert(digest, bytes);
                     }
                     (Err(blob::OpenError::NotFound { .. }), _) => {}
-                    (Err(blob::OpenError::Corrupt { .. }), Some(content)) => drop(blobs.insert(digest, content.bytes.to_vec())),
+                    (Err(blob::OpenError::Corrupt { .. }), Some(content)) => {
+                        drop(blobs.insert(digest, content.bytes.to_vec()))
+                    }
                     (Err(error), _) => return Err(error.into()),
                 }
             }

@@ -109,6 +109,9 @@ impl Engine {
         let Judged { journal, table, .. } = judge(place, OpenMode::ReadWrite)?;
         let opening = if journal.tail_dropped() { Opening::TailDropped } else { Opening::Clean };
         drop(table);
+        // A process that was killed may have left FORMAT with a name that a power cut takes back, or RECOVERY with an end that
+        // it takes back: then a store that has acknowledged more since would be none, or would be recovered once more.
+        place.fs.sync_dir(Path::new("")).map_err(|e| StorageError::io("sync directory", &place.path, e))?;
         let room = Room::before_open(&place.fs, &options)?;
         let table = place.table.open()?;
         let journaled = Journaled::open_decided(journal, table, journal_options(&options, &components))?;

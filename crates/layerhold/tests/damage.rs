@@ -309,6 +309,47 @@ fn what_was_never_a_store_or_never_became_one_is_said_to_be_none() {
     assert!(interrupted > 50, "{interrupted}");
 }
 
+/// What a killed process had not synced, a power cut takes back, however much was acknowledged by others since.
+#[test]
+fn what_opens_after_a_kill_is_a_store_for_good() {
+    let opens_for_good = |fs: &SimFileSystem, what: &str| {
+        let engine = match open(fs) {
+            Ok(engine) => engine,
+            Err(StorageError::NotAStore { .. } | StorageError::Corrupt { .. }) => return 0,
+            Err(error) => panic!("{what}: {error:?}"),
+        };
+        let mut witness = Witness::begin(&engine).unwrap();
+        witness.work(&engine, 1).unwrap();
+        drop(engine);
+        let engine = open(&fs.crash(CrashPolicy::DropUnsynced)).unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        witness.check(&engine, witness.sequence).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+        1
+    };
+    let whole = SimFileSystem::new(2);
+    drop(Engine::create_in(&place(&whole), small_options(), components()).unwrap());
+    let mut opened = 0;
+    for cut in 1..=whole.mutating_calls() {
+        let fs = SimFileSystem::new(2);
+        fs.crash_at(cut);
+        Engine::create_in(&place(&fs), small_options(), components()).unwrap_err();
+        opened += opens_for_good(&fs.kill(), &format!("making, killed at call {cut}"));
+    }
+    assert!(opened > 0);
+    let harmed = whole.kill();
+    damage::delete(&harmed, Path::new("FORMAT")).unwrap();
+    harmed.settle();
+    let restored = harmed.kill();
+    choose(&restored, Choice::Restore).unwrap();
+    let mut opened = 0;
+    for cut in 1..=restored.mutating_calls() {
+        let fs = harmed.kill();
+        fs.crash_at(cut);
+        choose(&fs, Choice::Restore).unwrap_err();
+        opened += opens_for_good(&fs.kill(), &format!("restore, killed at call {cut}"));
+    }
+    assert!(opened > 0);
+}
+
 type Harm<'a> = &'a dyn Fn(&SimFileSystem);
 
 /// Damaged stores, each with the choice that is made for it.

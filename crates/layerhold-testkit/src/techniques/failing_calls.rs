@@ -8,7 +8,7 @@ use crate::workloads::workloads;
 /// The calls of one workload are shared by so many units.
 const SLICES: u64 = 16;
 
-const PHASES: [Phase; 3] = [Phase::Work, Phase::Recovery, Phase::Making];
+const PHASES: [Phase; 4] = [Phase::Work, Phase::Recovery, Phase::Making, Phase::Restore];
 
 pub(super) struct FailingCalls;
 
@@ -18,7 +18,7 @@ impl Technique for FailingCalls {
     }
 
     fn about(&self) -> &'static str {
-        "every file-system call of 12 workloads and of opening what they left fails: EIO, ENOSPC, EINTR, EROFS, short, zero, a sync that loses; once and sticky"
+        "every file-system call of 12 workloads, of opening or restoring what they left and of making a store fails: EIO, ENOSPC, EINTR, EROFS, short, zero, a sync that loses; once and sticky"
     }
 
     fn units(&self, _: u64) -> Option<u64> {

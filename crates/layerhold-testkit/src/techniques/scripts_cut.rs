@@ -3,8 +3,8 @@
 use crate::crash::{Budget, random_script};
 use crate::technique::{Outcome, Technique, Unit};
 
-/// States that are opened at each cut, and cuts inside the recovery of one of them.
-const BUDGET: Budget = Budget { states: 6, recovery_cuts: 4 };
+/// States that are opened at each cut; the recovery of one of them is cut at each of its calls.
+const BUDGET: Budget = Budget { states: 6, recovery_cuts: u64::MAX };
 
 pub(super) struct ScriptsCut;
 

@@ -200,3 +200,26 @@ fn publishing_a_staged_blob_is_one_sync() {
     assert_eq!((syncs(Call::SyncData), syncs(Call::SyncDir)), (data + 1, directories));
     assert!(failing.list(Path::new("blobs/42")).unwrap().len() == 1);
 }
+
+#[test]
+fn a_directory_is_synced_again_in_vain_until_a_name_in_it_changes() {
+    let failing = FailingFileSystem::over(&SimFileSystem::new(1));
+    failing.create_dir(Path::new("d")).unwrap();
+    let once = |failure| Fault { call: Some(Call::SyncDir), nth: 1, failure, repeat: Repeat::Once };
+    failing.arm(once(Failure::Eio));
+    failing.sync_dir(Path::new("d")).unwrap_err();
+    assert_eq!(failing.syncs_failed(), 1);
+    failing.create_new(Path::new("elsewhere")).unwrap();
+    assert!(failing.synced_again().is_empty());
+    failing.sync_dir(Path::new("d")).unwrap();
+    assert_eq!(failing.synced_again(), [Path::new("d")]);
+
+    let failing = FailingFileSystem::over(&SimFileSystem::new(1));
+    failing.create_dir(Path::new("d")).unwrap();
+    failing.create_new(Path::new("d/one")).unwrap();
+    failing.arm(once(Failure::Eio));
+    failing.sync_dir(Path::new("d")).unwrap_err();
+    failing.remove_file(Path::new("d/one")).unwrap();
+    failing.sync_dir(Path::new("d")).unwrap();
+    assert!(failing.synced_again().is_empty(), "there was a name to take away");
+}
