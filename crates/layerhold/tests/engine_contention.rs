@@ -52,6 +52,7 @@ fn repository_over(dir: &Path) -> (Arc<dyn MetadataStore>, Repository) {
 /// Goal: who changes a manifest holds its row over syncs of others; pulls of it do not wait for that, nor does a thread that
 /// may not wait at all.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test may look at the clock")]
 fn a_pull_does_not_wait_for_whoever_changes_the_manifest() {
     let dir = tempfile::tempdir().unwrap();
     let (metadata, repository) = repository_over(dir.path());
