@@ -16,7 +16,7 @@ use layerhold::upload::UploadId;
 use layerhold_ecr::Ecr;
 use layerhold_ecr::registry::{ExternalUrl, RegistryConfig};
 use layerhold_ecr::token::TokenKey;
-use layerhold_oci::{Adapter, Body};
+use layerhold_oci::{Adapter, Body, OciError, RequestBody, Response, Route};
 use layerhold_testkit::crash::{Budget, cut_at};
 use layerhold_testkit::engine::{ManualClock, memory};
 use layerhold_testkit::operation::{Operation, Script};
@@ -135,10 +135,12 @@ pub fn ecr(data: &[u8]) {
 }
 
 /// OCI requests, one after another: a line with method and path, header lines, an empty line, the body, then a line `--`.
-/// `$LOCATION` stands for the latest `Location`.
+/// `$LOCATION` stands for the latest `Location`. A header line `X-Piece: 7` streams the body in pieces of 7 bytes where the
+/// route takes a stream; `X-Public: 1` asks the same registry where its names begin with `public/`.
 pub fn oci(data: &[u8]) {
     let store = memory();
-    let adapter = Adapter::new(store.registry());
+    let private = Adapter::new(store.registry());
+    let public = Adapter::new(store.registry()).with_name_prefix("public");
     let mut location = String::from("/v2/app/blobs/uploads/");
     for request in split(data, b"\n--\n").take(16) {
         let (head, body) = split_once(request, b"\n\n").unwrap_or((request, &[]));
@@ -154,7 +156,12 @@ pub fn oci(data: &[u8]) {
         }
         let target = target.replace("$LOCATION", &location);
         let (path, query) = target.split_once('?').map_or((target.as_str(), None), |(path, query)| (path, Some(query)));
+        let adapter = if headers.contains_key("x-public") { &public } else { &private };
+        let piece = headers.get("x-piece").and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
         let response = match adapter.route(&method, path, query) {
+            Ok(route) if piece > 0 && route.body() == RequestBody::Stream => {
+                stream(adapter, &route, &headers, body, piece).unwrap_or_else(OciError::into_response)
+            }
             Ok(route) => adapter.respond(&route, &headers, bytes::Bytes::copy_from_slice(body), &Call::anonymous()),
             Err(error) => error.into_response(),
         };
@@ -181,6 +188,20 @@ pub fn oci(data: &[u8]) {
             _ => {}
         }
     }
+}
+
+fn stream(
+    adapter: &Adapter,
+    route: &Route,
+    headers: &HeaderMap,
+    body: &[u8],
+    piece: usize,
+) -> Result<Response, OciError> {
+    let mut sink = adapter.begin_body(route, headers, &Call::anonymous())?;
+    for bytes in body.chunks(piece) {
+        sink.write(bytes::Bytes::copy_from_slice(bytes))?;
+    }
+    Ok(sink.finish())
 }
 
 /// Upload sessions against the reference model.
