@@ -6,9 +6,10 @@ use layerhold::change::{Event, RepositoryEvent};
 use layerhold::check::{Fault, Level, Outcome, Severity};
 use layerhold::format::footer::Footer;
 use layerhold::format::keys::{self, RegistryId, RepositoryId, Scope};
+use layerhold::format::parsed::Key;
 use layerhold::format::values::{
-    BlobRow, BlobState, LinkRow, ManifestRow, NextIdsRow, OperationRow, Placement, ReferencesRow, RepositoryRow, Row,
-    TagRow, UploadRow, UsageRow,
+    BlobRow, BlobState, GroupsRow, LinkRow, ManifestRow, NextIdsRow, OperationRow, Placement, ReferencesRow,
+    RepositoryRow, Row, TagRow, UploadRow, UsageRow,
 };
 use layerhold::store::fs::{FileSystem, OpenMode};
 use layerhold::store::{Batch, Location};
@@ -18,6 +19,11 @@ use layerhold_testkit::fs::damage;
 use crate::scene::{Scene, bytes, call, tag};
 
 const REGISTRY: RegistryId = RegistryId(1);
+
+type BlobOf = fn(&Scene) -> Digest;
+type Harm<'a> = &'a dyn Fn(&mut Scene);
+/// What is found at each level.
+type AtLevels<'a> = [&'a [&'a str]; 3];
 
 /// Damages a store, and compares what a check finds, and what another one finds after a repair.
 fn case(damage: impl FnOnce(&mut Scene), found: &[&str], left: &[&str]) -> Scene {
@@ -182,7 +188,7 @@ fn a_root_that_the_digest_disproves_is_computed_again_and_the_blob_stays_readabl
         assert_eq!(Digest::sha256(&all), *digest);
     };
     let (rows, footer, both) = ("blob-row-damaged", "footer-differs", "groups-wrong");
-    let cases: [(fn(&Scene) -> Digest, usize, [&[&str]; 3]); 3] = [
+    let cases: [(BlobOf, usize, AtLevels<'_>); 3] = [
         (|s| s.config, 2, [&[rows], &[rows], &[rows]]),
         (|s| s.thin, 20_000, [&[], &[footer], &[rows, footer]]),
         (|s| s.layer, 200_000, [&[both], &[footer, both], &[rows, footer, both]]),
@@ -229,7 +235,7 @@ fn chaining_values_and_removals() {
     assert_eq!(byte[0], bytes(200_000, 1)[150_000]);
     mended(
         |s| {
-            let row = layerhold::format::values::GroupsRow(vec![[1; 32]; 2]);
+            let row = GroupsRow(vec![[1; 32]; 2]);
             s.put(&keys::groups(Location([9; 16]), 0), &row.encode(Location([9; 16]), 0));
         },
         &["groups-left-over"],
@@ -482,9 +488,20 @@ fn files() {
     scene.repair(Level::Bytes);
     assert_eq!(scene.names(Level::Bytes), ["blob-quarantined"]);
     // Behind the first 64 MiB, too, at which values are compared for the first time.
-    let scene = Scene::new();
+    let mut scene = Scene::new();
     let large = bytes((66 << 20) + 5, 4);
     let digest = scene.app_handle().put_blob(&large[..], &Expected::Computed, &call()).unwrap().digest;
+    let location = scene.location(&digest);
+    let (mut values, mut batch) = (Vec::new(), Batch::new());
+    for (key, value) in scene.rows() {
+        if let Some(Key::Groups(of, first)) = Key::parse(&key).filter(|_| key[1..].starts_with(&location.0)) {
+            values.extend(GroupsRow::decode(&value, of, first).unwrap().0);
+            batch.delete(&key);
+        }
+    }
+    // All of them in one row, which holds those of both comparisons.
+    batch.put(&keys::groups(location, 0), &GroupsRow(values).encode(location, 0));
+    scene.plant(&batch);
     damage::flip_bit(scene.fs(), &Scene::path(scene.location(&digest)), 8 * (65 << 20)).unwrap();
     let (_, findings) = scene.check(Level::Bytes);
     assert!(
@@ -572,7 +589,7 @@ fn files_of_nobody() {
         damage::flip_bit(s.fs(), &Scene::path(s.location(&s.layer)), 5).unwrap();
         s.edit::<BlobRow>(&keys::blob(REGISTRY, &s.layer), |row| row.state = BlobState::Quarantined);
     };
-    let cases: [(&dyn Fn(&mut Scene), &str, &[&str]); 2] =
+    let cases: [(Harm<'_>, &str, &[&str]); 2] =
         [(&removed, "file-missing", &[]), (&quarantined, "blob-quarantined", &["unclaimed-file"])];
     for (damage, of_blob, left) in cases {
         let mut old = None;

@@ -18,5 +18,3 @@ mod loss;
 mod medium;
 mod random;
 mod scene;
-#[path = "../heal/shaky.rs"]
-mod shaky;
