@@ -1,7 +1,6 @@
 //! Rows of a blob made anew from its file, once the file's bytes were proved to have the digest.
 
 use crate::blob::fingerprint::{ChainingValue, GroupLen};
-use crate::blob::quarantine::stored_values;
 use crate::call::Call;
 use crate::engine::{collect, value};
 use crate::error::Failure;
@@ -15,9 +14,9 @@ use crate::txn::{Commit, Decision, Stop, no_limit};
 use super::case::{Leads, Rebuild};
 use super::examination::{Examination, event};
 use super::finding::Fault;
-use super::judge::Stored;
+use super::judge::{Stored, fold_groups};
 use super::medium::of_one_file;
-use super::walk::Halt;
+use super::walk::{Halt, look};
 
 /// The most chaining values that are held in memory: 32 MiB, those of a blob of 64 GiB in groups of the default length.
 const GROUPS_MAX: u64 = 1 << 20;
@@ -67,24 +66,23 @@ pub(super) fn rebuild(
     if hashed.digest != digest {
         return Ok(Rebuilt::NotProved);
     }
-    if count <= 1 {
-        // The value of an only group is the root, and has no row.
-        values.clear();
+    if leads == Leads::There && are_right(exam, rebuild, count, hashed.root)? {
+        return Ok(Rebuilt::RowsRight);
     }
     let mut rows = Batch::new();
-    let groups_right = {
+    {
         let view = inner.txn.store.view()?;
         let range = keys::all_groups(location);
         let stored = collect(view.as_ref(), &range, Direction::Forward, usize::MAX, |key, _| Ok(key.to_vec()))?;
         stored.iter().for_each(|key| rows.delete(key));
-        stored_values(view.as_ref(), location, values.len() as u64)?.as_ref() == Some(&values)
-    };
-    for (first, run) in (0u32..).step_by(GROUPS_IN_A_ROW).zip(values.chunks(GROUPS_IN_A_ROW)) {
-        rows.put(&keys::groups(location, first), &GroupsRow(run.to_vec()).encode(location, first));
+    }
+    if count > 1 {
+        for (first, run) in (0u32..).step_by(GROUPS_IN_A_ROW).zip(values.chunks(GROUPS_IN_A_ROW)) {
+            rows.put(&keys::groups(location, first), &GroupsRow(run.to_vec()).encode(location, first));
+        }
     }
     let blob_key = keys::blob(registry, &digest);
     let removal_key = keys::removal(location);
-    let mut rows_right = false;
     let done =
         inner.txn.run(&Call::by(call.principal.clone()), &mut Encoder::bare(), no_limit::<Failure>, |attempt| {
             let locks =
@@ -97,10 +95,6 @@ pub(super) fn rebuild(
                         && row.state != BlobState::Condemned =>
                 {
                     let right = BlobRow { state: BlobState::Live, root: hashed.root, ..row };
-                    rows_right = groups_right && right == row;
-                    if rows_right {
-                        return Ok(Decision::Unchanged(false));
-                    }
                     let generation = row.generation.wrapping_add(u32::from(right != row));
                     (right != row).then_some(BlobRow { generation, ..right })
                 }
@@ -149,9 +143,18 @@ pub(super) fn rebuild(
             }
             Ok::<Decision<bool>, Stop<Failure>>(commit.decided())
         })?;
-    Ok(match (done, rows_right) {
-        (true, _) => Rebuilt::Done,
-        (false, true) => Rebuilt::RowsRight,
-        (false, false) => Rebuilt::Changed,
-    })
+    Ok(if done { Rebuilt::Done } else { Rebuilt::Changed })
+}
+
+/// Whether the rows of a blob that is served say what its bytes gave.
+fn are_right(exam: &Examination<'_>, rebuild: &Rebuild, count: u64, root: [u8; 32]) -> Result<bool, Halt> {
+    let view = exam.inner.txn.store.view()?;
+    let row = look::<BlobRow>(view.as_ref(), &keys::blob(rebuild.registry, &rebuild.digest))?.there();
+    let row_is_right = row.is_some_and(|row| {
+        row.state == BlobState::Live && row.root == root && row.placement == Placement::File(rebuild.location)
+    });
+    // The value of an only group is the root, and has no row.
+    let expected = if count > 1 { (count, Some(root)) } else { (0, None) };
+    let groups = fold_groups(view.as_ref(), rebuild.location)?;
+    Ok(row_is_right && groups.is_ok_and(|fold| (fold.count(), fold.value()) == expected))
 }

@@ -257,7 +257,10 @@ fn wrong_groups(view: &dyn View, row: &BlobRow, location: Location) -> Result<Op
 }
 
 /// Folds the chaining values stored for a location; in words why that cannot be done.
-pub(super) fn fold_groups(view: &dyn View, location: Location) -> Result<Result<GroupFold, String>, StorageError> {
+pub(in super::super) fn fold_groups(
+    view: &dyn View,
+    location: Location,
+) -> Result<Result<GroupFold, String>, StorageError> {
     let mut fold = Ok(GroupFold::default());
     view.scan(&keys::all_groups(location), Direction::Forward, &mut |key, value| {
         fold = match (&mut fold, Key::parse(key)) {
