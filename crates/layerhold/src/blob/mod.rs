@@ -7,6 +7,7 @@ mod errors;
 pub mod fingerprint;
 pub(crate) mod judging;
 pub(crate) mod open;
+pub(crate) mod outboard;
 pub(crate) mod quarantine;
 mod reader;
 pub(crate) mod source;

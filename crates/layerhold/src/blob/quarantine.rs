@@ -11,18 +11,19 @@
 use crate::call::Call;
 use crate::change::Event;
 use crate::digest::{Digest, DigestHasher};
-use crate::engine::{Inner, collect, value};
+use crate::engine::{Inner, value};
 use crate::error::Failure;
 use crate::format::codec::Encoder;
 use crate::format::footer::FOOTER_LEN;
 use crate::format::keys::{self, RegistryId};
-use crate::format::values::{BlobRow, BlobState, GroupsRow, Placement, Row, SuspectRow};
+use crate::format::values::{BlobRow, BlobState, Placement, Row, SuspectRow};
 use crate::registry::registry_name;
-use crate::store::{Batch, Direction, Location, LockMode, StorageError, StoredBlob, View};
+use crate::store::{Batch, Location, LockMode, StorageError, StoredBlob};
 use crate::txn::{Commit, Decision, Stop, no_limit};
 
 use super::damage::Damage;
-use super::fingerprint::{ChainingValue, FingerprintHasher, GroupLen, Root, root_from_groups};
+use super::fingerprint::{ChainingValue, FingerprintHasher, GroupLen, Root};
+use super::outboard::{Computed, Right, TakeValues, Written, fold_stored};
 use super::source::Unfit;
 
 /// Blobs that are remembered as suspect, so that a failing disk does not cost a commit for every read.
@@ -30,14 +31,6 @@ const SUSPECTS_REMEMBERED: usize = 1_000;
 
 /// How much is read at a time when a whole blob is looked at.
 const STEP: u64 = 1 << 20;
-
-/// Chaining values of a rebuilt row, and of one commit of them.
-const ROW_VALUES: usize = 2_048;
-const COMMIT_VALUES: usize = 256 << 10;
-
-/// The most groups of a blob whose chaining values are rebuilt: they are held in memory until the whole blob has proved
-/// right, 64 MiB of them. With groups of the default length that is a blob of 128 GiB. A larger one is quarantined.
-pub(crate) const GROUPS_REBUILT_MAX: u64 = 2 << 20;
 
 /// What became of a location that was under suspicion.
 #[derive(Debug)]
@@ -93,7 +86,7 @@ impl From<StorageError> for Unjudged {
 /// What the whole of a blob's bytes turned out to be.
 enum Whole {
     Damaged(Damage),
-    Right { root: Root, values: Vec<ChainingValue> },
+    Right { root: Root, values: Computed },
 }
 
 impl Inner {
@@ -162,12 +155,11 @@ impl Inner {
         let Ok(group_len) = GroupLen::new(row.group_len) else { return Ok(false) };
         let count = group_len.group_count(row.size);
         // The value of an only group is the root itself, which proves nothing about the row.
-        if !(2..=GROUPS_REBUILT_MAX).contains(&count) {
+        if count < 2 {
             return Ok(false);
         }
-        let view = self.txn.store.view()?;
-        let Some(values) = stored_values(view.as_ref(), location, count)? else { return Ok(false) };
-        Ok(root_from_groups(group_len, &values, row.size) == Some(row.root))
+        let folded = fold_stored(self.txn.store.view()?.as_ref(), location)?;
+        Ok(folded.is_ok_and(|fold| fold.count() == count && fold.value() == Some(row.root)))
     }
 
     /// Reads all bytes of a blob. If they have the digest, what was wrong is beside them and is computed again; if not,
@@ -209,13 +201,18 @@ impl Inner {
         };
         Ok(match whole {
             Whole::Damaged(damage) => self.quarantine(registry, digest, row.placement, damage)?,
-            Whole::Right { root, values } => match self.rebuild(registry, digest, row.placement, root, &values) {
-                Ok(verdict) => verdict,
-                Err(failure) => {
-                    let values = if values.is_empty() { vec![root] } else { values };
-                    Verdict::Unwritten(Proved { location: row.placement.location(), root, values }, failure)
+            Whole::Right { root, values } => {
+                match (self.rebuild(registry, digest, row, root, &values, bytes_read), values.whole()) {
+                    (Ok(verdict), _) => verdict,
+                    (Err(Unjudged::Failed(failure)), Some(mut values)) => {
+                        if values.is_empty() {
+                            values.push(root);
+                        }
+                        Verdict::Unwritten(Proved { location: row.placement.location(), root, values }, failure)
+                    }
+                    (Err(unjudged), _) => return Err(unjudged),
                 }
-            },
+            }
         })
     }
 
@@ -228,9 +225,6 @@ impl Inner {
     ) -> Result<Whole, Unjudged> {
         let _pin = self.open_blobs.pin(location);
         let Ok(group_len) = GroupLen::new(row.group_len) else { return Ok(Whole::Damaged(Damage::Digest)) };
-        if group_len.group_count(row.size) > GROUPS_REBUILT_MAX {
-            return Ok(Whole::Damaged(Damage::Digest));
-        }
         let file = match self.blobs.open(location, row.stored_size) {
             Err(StorageError::Corrupt { .. }) => {
                 // Whatever its length is by now, it could not be opened.
@@ -238,34 +232,27 @@ impl Inner {
             }
             opened => opened.map_err(Unjudged::File)?,
         };
-        // What the cache holds says nothing of the medium.
-        file.forget(0, row.size);
-        let mut fingerprint = FingerprintHasher::new(group_len);
         let mut hasher = DigestHasher::new(digest.algorithm());
-        let mut values = Vec::new();
-        let read = read_whole(file.as_ref(), row.size, |bytes| {
-            *bytes_read += bytes.len() as u64;
+        let mut values = Computed::default();
+        let read = read_whole(file.as_ref(), row.size, group_len, bytes_read, &mut |bytes, found| {
             hasher.update(bytes);
-            fingerprint.update(bytes);
-            values.append(&mut fingerprint.take_groups().values);
+            values.extend(found);
+            Ok(())
         });
-        match read {
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+        let root = match read {
+            Err(Unread::Short) => {
                 return Ok(Whole::Damaged(self.wrong_length(row, location)?.unwrap_or(Damage::Digest)));
             }
-            Err(error) => return Err(Unjudged::File(StorageError::io("read blob", location.to_string(), error))),
-            Ok(()) => {}
-        }
+            Err(Unread::Failed(error)) => {
+                return Err(Unjudged::File(StorageError::io("read blob", location.to_string(), error)));
+            }
+            Err(Unread::Stopped(unjudged)) => return Err(unjudged),
+            Ok(root) => root,
+        };
         if hasher.finalize() != *digest {
             return Ok(Whole::Damaged(Damage::Digest));
         }
-        let mut fingerprint = fingerprint.finish();
-        values.append(&mut fingerprint.remaining.values);
-        // The value of an only group is the root, and has no row.
-        if fingerprint.group_count < 2 {
-            values.clear();
-        }
-        Ok(Whole::Right { root: fingerprint.root, values })
+        Ok(Whole::Right { root, values })
     }
 
     /// Says of a location that its bytes are damaged, unless the row has left it meanwhile. Durable when it returns.
@@ -311,42 +298,37 @@ impl Inner {
         &self,
         registry: RegistryId,
         digest: &Digest,
-        placement: Placement,
+        row: &BlobRow,
         root: Root,
-        values: &[ChainingValue],
-    ) -> Result<Verdict, Failure> {
-        self.check_writable().map_err(Failure::Storage)?;
-        let location = placement.location();
-        let key = keys::blob(registry, digest);
-        let mut chunks: Vec<_> = values.chunks(COMMIT_VALUES).collect();
-        if chunks.is_empty() {
-            chunks.push(&[]);
-        }
-        // Each commit by itself leaves values that are right, and a row that was not reached yet is found missing again.
-        let last = chunks.len() - 1;
-        for (number, chunk) in chunks.into_iter().enumerate() {
-            let first = number * COMMIT_VALUES;
-            // The last commit takes away whatever lies behind, too.
-            let end = (number < last).then_some(first + COMMIT_VALUES);
-            self.txn.run(&Call::anonymous(), &mut Encoder::bare(), no_limit::<Failure>, |attempt| {
-                let name = registry_name(attempt.view()?.as_ref(), registry)?;
-                let locks = attempt.lock::<Failure>(&[(&key, LockMode::Exclusive)])?;
-                let Some(mut row) =
-                    BlobRow::decode_optional(value(&locks, 0))?.filter(|row| row.placement == placement)
-                else {
-                    return Ok(Decision::Unchanged(()));
-                };
-                let old = old_rows(attempt.view()?.as_ref(), location, first, end)?;
-                let event = Event::BlobRebuilt { registry: name, digest: *digest, location };
-                let mut commit = Commit::new(locks, event, ());
-                old.iter().for_each(|key| commit.batch.delete(key));
-                put_values(&mut commit.batch, location, first, chunk);
-                row.root = root;
-                commit.batch.put(&key, &row.encode());
-                Ok::<Decision<()>, Stop<Failure>>(commit.decided())
-            })?;
-        }
-        Ok(Verdict::LookAgain(Changed::Rebuilt))
+        values: &Computed,
+        bytes_read: &mut u64,
+    ) -> Result<Verdict, Unjudged> {
+        self.check_writable()?;
+        let location = row.placement.location();
+        let name = registry_name(self.txn.store.view()?.as_ref(), registry)?;
+        let event = Event::BlobRebuilt { registry: name, digest: *digest, location };
+        let proved = Right { registry, digest: *digest, location, values };
+        let next_row = |now: Option<&[u8]>, _: Option<&[u8]>, _| {
+            let now = BlobRow::decode_optional(now)?.filter(|now| now.placement == row.placement);
+            Ok(now.map(|now| BlobRow { root, ..now }))
+        };
+        let compute = |take: TakeValues<'_, Unjudged>| {
+            let group_len = GroupLen::new(row.group_len).map_err(|error| StorageError::corrupt(error.to_string()))?;
+            let file = self.blobs.open(location, row.stored_size).map_err(Unjudged::File)?;
+            match read_whole(file.as_ref(), row.size, group_len, bytes_read, &mut |_, values| take(values)) {
+                // Whatever is there now, it is not what was proved: the end is missing from the values.
+                Ok(_) | Err(Unread::Short) => Ok(()),
+                Err(Unread::Failed(error)) => {
+                    Err(Unjudged::File(StorageError::io("read blob", location.to_string(), error)))
+                }
+                Err(Unread::Stopped(unjudged)) => Err(unjudged),
+            }
+        };
+        let written = self.write_outboard(&proved, &next_row, &Call::anonymous(), &event, compute)?;
+        Ok(Verdict::LookAgain(match written {
+            Written::Done => Changed::Rebuilt,
+            Written::Changed | Written::Differed => Changed::Elsewhere,
+        }))
     }
 
     /// Remembers that a blob could not be read, so that the next scrub looks at it first. One failed read says nothing of
@@ -403,63 +385,48 @@ fn inline_whole(digest: &Digest, row: &BlobRow, bytes: Option<Vec<u8>>) -> Whole
     if Digest::of(digest.algorithm(), &bytes) != *digest {
         return Whole::Damaged(Damage::Bytes { offset: 0 });
     }
-    Whole::Right { root: *blake3::hash(&bytes).as_bytes(), values: Vec::new() }
+    Whole::Right { root: *blake3::hash(&bytes).as_bytes(), values: Computed::default() }
 }
 
-/// Hands all bytes of a blob to `take`, piece by piece.
-fn read_whole(file: &dyn StoredBlob, size: u64, mut take: impl FnMut(&[u8])) -> std::io::Result<()> {
+/// Why a blob was not read to its end.
+enum Unread {
+    /// It is shorter than it should be.
+    Short,
+    Failed(std::io::Error),
+    Stopped(Unjudged),
+}
+
+/// Takes a piece of a blob, and the chaining values that became final with it.
+type TakePiece<'a> = &'a mut dyn FnMut(&[u8], &[ChainingValue]) -> Result<(), Unjudged>;
+
+/// Reads all bytes of a blob from the medium, whatever a cache holds, and gives their root. There are no chaining values where
+/// there is an only group: its value is the root.
+fn read_whole(
+    file: &dyn StoredBlob,
+    size: u64,
+    group_len: GroupLen,
+    bytes_read: &mut u64,
+    take: TakePiece<'_>,
+) -> Result<Root, Unread> {
+    file.forget(0, size);
+    let mut fingerprint = FingerprintHasher::new(group_len);
     let mut buf = vec![0; usize::try_from(size.min(STEP)).unwrap_or_default()];
     let mut offset = 0;
     while offset < size {
         let step = usize::try_from((size - offset).min(STEP)).unwrap_or_default();
         let piece = buf.get_mut(..step).unwrap_or_default();
-        file.read_exact_at(piece, offset)?;
-        take(piece);
+        file.read_exact_at(piece, offset).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => Unread::Short,
+            _ => Unread::Failed(error),
+        })?;
         offset += step as u64;
+        *bytes_read += step as u64;
+        fingerprint.update(piece);
+        take(piece, &fingerprint.take_groups().values).map_err(Unread::Stopped)?;
     }
-    Ok(())
-}
-
-/// The `count` chaining values of a location in their order; `None` where one is missing or a row is damaged.
-pub(crate) fn stored_values(
-    view: &dyn View,
-    location: Location,
-    count: u64,
-) -> Result<Option<Vec<ChainingValue>>, StorageError> {
-    let mut values: Vec<ChainingValue> = Vec::new();
-    let mut whole = true;
-    view.scan(&keys::all_groups(location), Direction::Forward, &mut |key, bytes| {
-        let row =
-            keys::first_group_of(key).and_then(|first| GroupsRow::decode(bytes, location, first).ok().zip(Some(first)));
-        match row {
-            Some((GroupsRow(mut run), first)) if u64::from(first) == values.len() as u64 => {
-                values.append(&mut run);
-                whole = values.len() as u64 <= count;
-            }
-            _ => whole = false,
-        }
-        if whole { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
-    })?;
-    Ok((whole && values.len() as u64 == count).then_some(values))
-}
-
-/// Keys of the rows that begin at a group from `first` to `end`, or wherever behind it.
-fn old_rows(
-    view: &dyn View,
-    location: Location,
-    first: usize,
-    end: Option<usize>,
-) -> Result<Vec<Vec<u8>>, StorageError> {
-    let mut range = keys::all_groups(location);
-    let bound = |group: usize| u32::try_from(group).ok().map(|group| keys::groups(location, group));
-    range.start = bound(first).unwrap_or(range.start);
-    range.end = end.and_then(bound).unwrap_or(range.end);
-    collect(view, &range, Direction::Forward, usize::MAX, |key, _| Ok(key.to_vec()))
-}
-
-fn put_values(batch: &mut Batch, location: Location, first: usize, values: &[ChainingValue]) {
-    for (number, run) in values.chunks(ROW_VALUES).enumerate() {
-        let first = u32::try_from(first + number * ROW_VALUES).unwrap_or(u32::MAX);
-        batch.put(&keys::groups(location, first), &GroupsRow(run.to_vec()).encode(location, first));
+    let fingerprint = fingerprint.finish();
+    if fingerprint.group_count > 1 {
+        take(&[], &fingerprint.remaining.values).map_err(Unread::Stopped)?;
     }
+    Ok(fingerprint.root)
 }

@@ -229,9 +229,6 @@ impl<'a> Examination<'a> {
                 rebuild::Rebuilt::Unreadable => Ok(Some(Outcome::Left {
                     why: "the medium does not give the file; look at that, or push the blob again",
                 })),
-                rebuild::Rebuilt::TooLarge => {
-                    Ok(Some(Outcome::Left { why: "the blob is too large to be rebuilt in memory; push it again" }))
-                }
                 rebuild::Rebuilt::RowsRight | rebuild::Rebuilt::Changed => Ok(None),
             };
         }

@@ -14,8 +14,8 @@ use layerhold_testkit::fs::SimFileSystem;
 pub(crate) enum Oddity {
     /// It cannot be opened: an error number.
     Refused(i32),
-    /// The next read that covers this byte gives it with one bit turned over; the one after it is right.
-    FlippedOnce(u64),
+    /// Of the reads that cover this byte, the one after so many gives it with one bit turned over.
+    FlippedOnce(u64, u32),
 }
 
 /// Passes everything on to a simulated file system, but for what it was told of one file.
@@ -116,12 +116,16 @@ impl File for OddFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let read = self.inner.read_at(buf, offset)?;
         let mut told = self.told.lock().unwrap();
-        if let Some((odd, Oddity::FlippedOnce(at))) = &*told
+        if let Some((odd, Oddity::FlippedOnce(at, after))) = &mut *told
             && *odd == self.path
             && (offset..offset + read as u64).contains(at)
         {
-            buf[usize::try_from(at - offset).unwrap()] ^= 4;
-            *told = None;
+            if *after > 0 {
+                *after -= 1;
+            } else {
+                buf[usize::try_from(*at - offset).unwrap()] ^= 4;
+                *told = None;
+            }
         }
         Ok(read)
     }

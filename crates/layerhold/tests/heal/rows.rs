@@ -6,7 +6,10 @@ use layerhold::format::values::Row;
 use layerhold::store::{Direction, MetadataStore};
 use layerhold_testkit::fs::damage;
 
-use super::support::{GROUP, REGISTRY, Rig, read};
+use layerhold_testkit::operation::pool::noise;
+
+use super::odd::Oddity;
+use super::support::{GROUP, REGISTRY, Rig, options, read};
 
 /// The keys of a blob's chaining-value rows.
 fn group_rows(rig: &Rig, digest: &layerhold::Digest) -> Vec<Vec<u8>> {
@@ -45,6 +48,39 @@ fn chaining_values_that_the_bytes_disprove_are_computed_again() {
         assert_eq!(rig.incidents().len(), number + 1);
     }
     assert!(rig.incidents().iter().all(|incident| incident == "blob rebuilt"));
+    assert!(rig.is_present(&digest));
+}
+
+/// More chaining values than one commit takes are computed twice.
+#[test]
+fn chaining_values_of_any_number_are_computed_again() {
+    use layerhold::blob::fingerprint::GroupLen;
+
+    let rig = Rig::with(options().with_group_len(GroupLen::new(1_024).unwrap()));
+    let bytes = noise(1, (2 * 65_536 + 1) * 1_024 + 5);
+    let digest = rig.push(&bytes);
+    let rows = group_rows(&rig, &digest);
+    let damaged = [&rows[0], &rows[rows.len() / 2], rows.last().unwrap()];
+    let lose = || damaged.iter().for_each(|row| rig.set_row(row, None));
+    lose();
+    let reader = rig.app().blob(&digest).unwrap();
+    let mut found = [0; 10];
+    assert_eq!(reader.read_at(bytes.len() as u64 - 10, &mut found).unwrap(), 10);
+    assert_eq!(found, bytes[bytes.len() - 10..]);
+    assert_eq!(rig.incidents(), ["blob rebuilt"; 3]);
+    let rebuilt: Vec<_> = group_rows(&rig, &digest).into_iter().map(|key| (rig.row(&key).unwrap(), key)).collect();
+    let done = rig.engine.scrub_step(layerhold::ScrubBudget::bytes(u64::MAX)).unwrap();
+    assert!(done.pass_completed && done.findings.is_empty(), "{done:?}");
+
+    // The second reading is wrong where the first was right: nothing of it is written, and the next try is right.
+    lose();
+    rig.odd.tell(Some((rig.file(&digest), Oddity::FlippedOnce(70_000 * 1_024, 1))));
+    assert!(read(&rig.app(), &digest) == bytes);
+    assert!(!rig.odd.is_told());
+    for (row, key) in &rebuilt {
+        assert!(rig.row(key).unwrap() == *row);
+    }
+    assert!(rig.incidents()[3..].iter().all(|incident| incident == "blob rebuilt"), "{:?}", rig.incidents());
     assert!(rig.is_present(&digest));
 }
 

@@ -1,15 +1,16 @@
 //! A blob: its row, its bytes or its file, its chaining values.
 
 use crate::blob::Damage;
-use crate::blob::fingerprint::{GroupFold, GroupLen};
+use crate::blob::fingerprint::GroupLen;
+use crate::blob::outboard::fold_stored;
 use crate::digest::Digest;
 use crate::format::footer::Footer;
 use crate::format::keys::{self, RegistryId};
 use crate::format::parsed::Key;
 use crate::format::rows::well_formed;
-use crate::format::values::{BlobRow, BlobState, GroupsRow, Placement, Row};
+use crate::format::values::{BlobRow, BlobState, Placement, Row};
 use crate::store::local::FOOTER_LEN;
-use crate::store::{BlobStore, Direction, Location, StorageError, View};
+use crate::store::{BlobStore, Location, StorageError, View};
 
 use super::super::case::{Rebuild, Verdict};
 use super::super::finding::Fault;
@@ -247,38 +248,13 @@ fn wrong_groups(view: &dyn View, row: &BlobRow, location: Location) -> Result<Op
     if expected <= 1 {
         return Ok(None);
     }
-    Ok(match fold_groups(view, location)? {
+    Ok(match fold_stored(view, location)? {
         Err(what) => Some(what),
         Ok(fold) if fold.count() != expected => {
             Some(format!("another number of groups expected={expected} found={}", fold.count()))
         }
         Ok(fold) => (fold.value() != Some(row.root)).then(|| "they do not lead to the root".to_owned()),
     })
-}
-
-/// Folds the chaining values stored for a location; in words why that cannot be done.
-pub(in super::super) fn fold_groups(
-    view: &dyn View,
-    location: Location,
-) -> Result<Result<GroupFold, String>, StorageError> {
-    let mut fold = Ok(GroupFold::default());
-    view.scan(&keys::all_groups(location), Direction::Forward, &mut |key, value| {
-        fold = match (&mut fold, Key::parse(key)) {
-            (Ok(fold), Some(Key::Groups(_, first))) if u64::from(first) == fold.count() => {
-                match GroupsRow::decode(value, location, first) {
-                    Ok(GroupsRow(values)) => {
-                        values.into_iter().for_each(|value| fold.push(value));
-                        return std::ops::ControlFlow::Continue(());
-                    }
-                    Err(error) => Err(error.to_string()),
-                }
-            }
-            (Ok(fold), _) => Err(format!("groups do not follow one another from={}", fold.count())),
-            (Err(what), _) => Err(std::mem::take(what)),
-        };
-        std::ops::ControlFlow::Break(())
-    })?;
-    Ok(fold)
 }
 
 /// A removal row for a location that is in use. The commit that gives a location up takes it from its owner, too, so the

@@ -27,7 +27,7 @@ use super::finding::{Fault, RowKey};
 use super::report::Level;
 use super::row::is_derived;
 
-pub(super) use blobs::{FROM_BYTES, contradiction, fold_groups, footer_fault};
+pub(super) use blobs::{FROM_BYTES, contradiction, footer_fault};
 pub(super) use log::low_water;
 pub(super) use manifests::{Document, expected_entries};
 pub(super) use missed::Missed;

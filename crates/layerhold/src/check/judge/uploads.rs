@@ -1,6 +1,7 @@
 //! Upload sessions: what they go on from, and where their bytes are.
 
 use crate::blob::fingerprint::Frontier;
+use crate::blob::outboard::fold_stored;
 use crate::digest::DigestHasher;
 use crate::format::keys::{self, Family};
 use crate::format::parsed::Key;
@@ -13,7 +14,7 @@ use super::super::finding::Fault;
 use super::super::medium::of_one_file;
 use super::super::report::Level;
 use super::super::walk::{Slot, first, look};
-use super::blobs::{fold_groups, kept_removal};
+use super::blobs::kept_removal;
 use super::strays::other_unreadable;
 use super::{Judge, rewritten, unreadable_row};
 
@@ -145,7 +146,7 @@ fn wrong_state(view: &dyn View, upload: UploadId, row: &UploadRow) -> Result<Opt
     }
     let location = row.location;
     let taken = frontier.taken();
-    let wrong = match fold_groups(view, location)? {
+    let wrong = match fold_stored(view, location)? {
         Err(what) => Some(what),
         Ok(stored) if stored.count() != taken.count() => {
             Some(format!("another number of groups expected={} found={}", taken.count(), stored.count()))
