@@ -57,7 +57,7 @@ fn chaining_values_of_any_number_are_computed_again() {
     use layerhold::blob::fingerprint::GroupLen;
 
     let rig = Rig::with(options().with_group_len(GroupLen::new(1_024).unwrap()));
-    let bytes = noise(1, (2 * 65_536 + 1) * 1_024 + 5);
+    let bytes = noise(1, (65_536 + 40) * 1_024 + 5);
     let digest = rig.push(&bytes);
     let rows = group_rows(&rig, &digest);
     let damaged = [&rows[0], &rows[rows.len() / 2], rows.last().unwrap()];
@@ -67,20 +67,20 @@ fn chaining_values_of_any_number_are_computed_again() {
     let mut found = [0; 10];
     assert_eq!(reader.read_at(bytes.len() as u64 - 10, &mut found).unwrap(), 10);
     assert_eq!(found, bytes[bytes.len() - 10..]);
-    assert_eq!(rig.incidents(), ["blob rebuilt"; 3]);
+    assert_eq!(rig.incidents(), ["blob rebuilt"; 2]);
     let rebuilt: Vec<_> = group_rows(&rig, &digest).into_iter().map(|key| (rig.row(&key).unwrap(), key)).collect();
     let done = rig.engine.scrub_step(layerhold::ScrubBudget::bytes(u64::MAX)).unwrap();
     assert!(done.pass_completed && done.findings.is_empty(), "{done:?}");
 
     // The second reading is wrong where the first was right: nothing of it is written, and the next try is right.
     lose();
-    rig.odd.tell(Some((rig.file(&digest), Oddity::FlippedOnce(70_000 * 1_024, 1))));
+    rig.odd.tell(Some((rig.file(&digest), Oddity::FlippedOnce(60_000 * 1_024, 1))));
     assert!(read(&rig.app(), &digest) == bytes);
     assert!(!rig.odd.is_told());
     for (row, key) in &rebuilt {
         assert!(rig.row(key).unwrap() == *row);
     }
-    assert!(rig.incidents()[3..].iter().all(|incident| incident == "blob rebuilt"), "{:?}", rig.incidents());
+    assert!(rig.incidents()[2..].iter().all(|incident| incident == "blob rebuilt"), "{:?}", rig.incidents());
     assert!(rig.is_present(&digest));
 }
 
