@@ -332,21 +332,19 @@ impl Inner {
     }
 
     /// Remembers that a blob could not be read, so that the next scrub looks at it first. One failed read says nothing of
-    /// the bytes; the blob goes on being served. Not synced, and no harm where it fails.
+    /// the bytes; the blob goes on being served. Not synced, and no harm where it fails: the next read that fails tries again.
     pub(crate) fn mark_suspect(&self, registry: RegistryId, digest: &Digest, location: Location, error: &StorageError) {
         if !error.is_unreadable() || self.check_writable().is_err() {
             return;
         }
-        {
-            let mut suspects = self.suspects.lock();
-            if suspects.len() >= SUSPECTS_REMEMBERED {
-                suspects.clear();
-            }
-            if !suspects.insert(location) {
-                return;
-            }
+        if self.suspects.lock().contains(&location) || self.try_mark_suspect(registry, digest).is_err() {
+            return;
         }
-        drop(self.try_mark_suspect(registry, digest));
+        let mut suspects = self.suspects.lock();
+        if suspects.len() >= SUSPECTS_REMEMBERED {
+            suspects.clear();
+        }
+        suspects.insert(location);
     }
 
     fn try_mark_suspect(&self, registry: RegistryId, digest: &Digest) -> Result<(), StorageError> {

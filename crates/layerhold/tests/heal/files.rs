@@ -230,13 +230,14 @@ fn a_read_that_fails_once_says_nothing_of_the_bytes() {
     use layerhold::format::keys;
     use layerhold::format::values::{Row, SuspectRow};
 
-    for kind in [Call::Read, Call::Open, Call::Len] {
+    for kind in [Call::Read, Call::Open, Call::Len, Call::Map] {
         let rig = Rig::new();
         let (digest, bytes) = rig.pushed(1);
         let reader = rig.app().blob(&digest).unwrap();
         rig.failing.arm(Fault { call: Some(kind), nth: 1, failure: Failure::Eio, repeat: Repeat::Once });
         let failed = match kind {
             Call::Read => reader.read_at(0, &mut [0; 10]).map(drop).map_err(|fault| fault.kind()),
+            Call::Map => reader.map_at(GROUP as u64 + 3, 10).map(drop).map_err(|fault| fault.kind()),
             _ => rig.app().blob(&digest).map(drop).map_err(|error| error.kind()),
         };
         assert_eq!(failed, Err(ErrorKind::Internal), "{kind:?}");
@@ -279,6 +280,21 @@ fn one_wrong_read_of_right_bytes_is_read_again_and_harms_nobody() {
     wrong_once(&rig, &several, 3 * GROUP as u64);
     assert_eq!(read(&rig.app(), &several), bytes);
     assert_sound(&rig, &several, &["blob rebuilt"]);
+}
+
+#[test]
+fn a_failed_read_that_could_not_be_noted_is_noted_by_the_next_one() {
+    use layerhold::format::keys;
+
+    let rig = Rig::new();
+    let (digest, _) = rig.pushed(1);
+    let reader = rig.app().blob(&digest).unwrap();
+    for noted in [false, true] {
+        rig.metadata.refuse(i64::from(!noted));
+        rig.failing.arm(Fault { call: Some(Call::Read), nth: 1, failure: Failure::Eio, repeat: Repeat::Once });
+        assert_eq!(reader.read_at(0, &mut [0; 10]).unwrap_err().kind(), ErrorKind::Internal);
+        assert_eq!(rig.row(&keys::suspect(super::support::REGISTRY, &digest)).is_some(), noted);
+    }
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub(crate) struct Shaky {
     inner: Journaled<MemTable>,
     /// Rows that scans still give before they fail; negative for never.
     rows_left: AtomicI64,
+    /// Commits that are still refused.
+    refused: AtomicI64,
 }
 
 struct ShakyView<'a> {
@@ -23,12 +25,17 @@ struct ShakyView<'a> {
 
 impl Shaky {
     pub(crate) fn new(inner: Journaled<MemTable>) -> Self {
-        Self { inner, rows_left: AtomicI64::new(-1) }
+        Self { inner, rows_left: AtomicI64::new(-1), refused: AtomicI64::new(0) }
     }
 
     /// Lets scans fail once they have given so many rows.
     pub(crate) fn fail_after(&self, rows: i64) {
         self.rows_left.store(rows, Ordering::SeqCst);
+    }
+
+    /// Lets the next commits fail, with nothing of them written.
+    pub(crate) fn refuse(&self, commits: i64) {
+        self.refused.store(commits, Ordering::SeqCst);
     }
 
     pub(crate) fn recover(&self) {
@@ -82,6 +89,10 @@ impl MetadataStore for Shaky {
         durability: Durability,
         next: &mut dyn FnMut(),
     ) -> Result<(), CommitError> {
+        if self.refused.fetch_sub(1, Ordering::SeqCst) > 0 {
+            let error = StorageError::Unavailable { what: "nothing", waited_ms: 0 };
+            return Err(CommitError::Failed(error));
+        }
         self.inner.commit(group, last_sequence, durability, next)
     }
 
