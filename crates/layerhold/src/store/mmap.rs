@@ -20,3 +20,23 @@ pub(super) fn populated(file: &File, offset: u64, len: usize) -> Option<Mmap> {
     map.advise(Advice::PopulateRead).ok()?;
     Some(map)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn what_the_system_will_not_map_is_left_to_plain_reads() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[7; 10_000]).unwrap();
+        let map = populated(file.as_file(), 100, 9_000).unwrap();
+        assert!(map.len() == 9_000 && map.iter().all(|byte| *byte == 7));
+        // A descriptor that cannot be read from stands for every file system without maps.
+        let unreadable = File::options().write(true).open(file.path()).unwrap();
+        assert!(populated(&unreadable, 0, 10).is_none());
+        // Pages behind the end can be mapped and not read in: touched, they would be a signal.
+        assert!(populated(file.as_file(), 0, 1 << 20).is_none());
+    }
+}
