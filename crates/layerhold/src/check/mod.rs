@@ -27,6 +27,7 @@ use crate::engine::Engine;
 use crate::error::Failure;
 
 use examination::{Examination, Mode};
+pub(crate) use judge::differing_row;
 use walk::Halt;
 
 pub use finding::{Counters, Fault, Finding, RowKey, Severity, TOUCHED_MAX, Touched, TouchedRepository};

@@ -7,7 +7,7 @@ use layerhold::blob::Damage;
 use layerhold::format::keys::{self, RepositoryId, Scope};
 use layerhold::format::rows::well_formed;
 use layerhold::format::scrub::ScrubRow;
-use layerhold::format::values::{Row, SuspectRow};
+use layerhold::format::values::{ManifestRow, Row, SuspectRow};
 use layerhold::manifest::ManifestRead;
 use layerhold::store::{Direction, KeyRange, MetadataStore};
 use layerhold::{
@@ -219,7 +219,11 @@ fn manifests_are_compared_with_their_digests_and_their_rows() {
     harmed(keys::manifest_references(SCOPE, &manifest), Some(&none), (manifest, "references"));
     harmed(keys::manifest_references(SCOPE, &manifest), None, (manifest, "references"));
     harmed(keys::back_reference(SCOPE, &layer, &manifest, 2), None, (manifest, "back-reference"));
+    harmed(keys::back_reference(SCOPE, &layer, &manifest, 2), Some(b"text/plain"), (manifest, "back-reference"));
     harmed(keys::referrer(SCOPE, &manifest, &referrer), None, (referrer, "referrer"));
+    let mut row = ManifestRow::decode(&rig.row(&keys::manifest(SCOPE, &manifest)).unwrap()).unwrap();
+    row.image_bytes += 1;
+    harmed(keys::manifest(SCOPE, &manifest), Some(&row.encode()), (manifest, "manifest"));
 
     rig.set_row(&keys::manifest_bytes(SCOPE, &manifest), Some(b"{}"));
     let found = pass(&rig).findings;

@@ -130,6 +130,34 @@ pub(in super::super) fn expected_entries(
     Ok(Around::look(view, scope, digest)?.entries())
 }
 
+/// The first row about a manifest that does not say what its bytes say, in words; nothing where the bytes are not its own.
+pub(crate) fn differing_row(
+    view: &dyn View,
+    scope: Scope,
+    digest: &Digest,
+) -> Result<Option<&'static str>, StorageError> {
+    let around = Around::look(view, scope, digest)?;
+    let document = match &around.document {
+        None => return Ok(None),
+        Some(Err(_)) => return Ok(Some("manifest")),
+        Some(Ok(document)) => document,
+    };
+    if !matches!(&around.row, Slot::There(row) if document.difference(row).is_none()) {
+        return Ok(Some("manifest"));
+    }
+    if wrong_references(scope, *digest, &around).is_some() {
+        return Ok(Some("references"));
+    }
+    if !missing_back_references(view, scope, *digest, &document.entries)?.is_empty() {
+        return Ok(Some("back-reference"));
+    }
+    let referrer = match &document.referrer {
+        Some((subject, row)) => missing_referrer(view, scope, *digest, subject, row)?,
+        None => None,
+    };
+    Ok(referrer.map(|_| "referrer"))
+}
+
 /// What a manifest could not have been put without; nothing where its document cannot be read.
 pub(super) fn required(view: &dyn View, scope: Scope, digest: &Digest) -> Result<Vec<(Digest, Role)>, StorageError> {
     Ok(match Around::look(view, scope, digest)?.document {

@@ -29,6 +29,7 @@ use super::row::is_derived;
 
 pub(super) use blobs::{FROM_BYTES, contradiction, footer_fault};
 pub(super) use log::low_water;
+pub(crate) use manifests::differing_row;
 pub(super) use manifests::{Document, expected_entries};
 pub(super) use missed::Missed;
 pub(super) use settings::Settings;
