@@ -18,6 +18,7 @@ mod odd;
 mod rows;
 mod scrub;
 mod shaky;
+mod snapshot;
 mod support;
 mod unwritten;
 mod upload;
