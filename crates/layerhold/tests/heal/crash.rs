@@ -1,4 +1,5 @@
-//! A power cut at every call that changes the medium while damage is found and healed.
+//! A power cut at every call that changes the medium while damage is found and healed, and another one at every call of the
+//! life after it.
 
 use layerhold::blob::{OpenError, ReadFault};
 use layerhold::format::keys;
@@ -8,8 +9,10 @@ use layerhold_testkit::operation::pool::noise;
 
 use super::support::{GROUP, Rig, call, options, read};
 
-/// States that are opened after each cut.
+/// States that are opened after each first cut, so many of them with a second cut, and states after each second one.
 const STATES: usize = 24;
+const LIVED_AGAIN: usize = 3;
+const STATES_AGAIN: usize = 4;
 
 /// How far a life of one damaged blob came before the power went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,9 +34,13 @@ fn harm(rig: &Rig, digest: &Digest, small: bool) {
 
 /// Damages a blob, lets it be found, pushes it again and takes the old bytes away; ends where the power does.
 fn live(rig: &Rig, digest: &Digest, bytes: &[u8]) -> Reached {
+    let mut served = vec![0; bytes.len()];
     let found = match rig.app().blob(digest) {
-        Ok(reader) => match reader.read_at(0, &mut vec![0; bytes.len()]) {
-            Ok(_) => panic!("damage was served"),
+        Ok(reader) => match reader.read_at(0, &mut served) {
+            Ok(_) => {
+                assert!(served == bytes, "damage was served");
+                return Reached::Healed;
+            }
             Err(fault) => matches!(fault, ReadFault::Corrupt { .. }),
         },
         Err(error) => matches!(error, OpenError::Corrupt { .. }),
@@ -65,47 +72,74 @@ fn cut_everywhere(small: bool) {
     let calls = fs.mutating_calls() - before;
     assert!(calls > 4, "{calls}");
     drop(rig);
-    let mut states = 0;
+    let (mut states, mut second_states) = (0, 0);
     for cut in 1..=calls {
         let fs = SimFileSystem::new(3);
         let (rig, digest) = start(fs.clone());
         fs.crash_at(fs.mutating_calls() + cut);
         let reached = live(&rig, &digest, &bytes);
-        for left in fs.crash_states(STATES) {
+        for (number, left) in fs.crash_states(STATES).enumerate() {
             states += 1;
-            let after = rig.over(left);
-            let incidents = after.incidents();
-            let expected: &[usize] = match reached {
-                // What was under way when the power went may be there.
-                Reached::Nothing => &[0, 1],
-                Reached::Found => &[1, 2],
-                Reached::Healed => &[2],
-            };
-            assert!(expected.contains(&incidents.len()), "cut {cut}: {reached:?} {incidents:?}");
-            let present = after.is_present(&digest);
-            match incidents.len() {
-                0 => assert!(present),
-                1 => assert!(!present, "cut {cut}"),
-                _ => assert!(present && read(&after.app(), &digest) == bytes, "cut {cut}"),
+            let before = rig.over(left.copy()).incidents().len();
+            assert_state(rig.over(left.copy()), (&digest, &bytes), small, (0, reached), &format!("cut {cut}"));
+            if number >= LIVED_AGAIN {
+                continue;
             }
-            // Whatever is left, the damage is not served, and pushing again heals it.
-            let served =
-                after.app().blob(&digest).is_ok_and(|reader| reader.read_at(0, &mut vec![0; bytes.len()]).is_ok());
-            assert_eq!(served, incidents.len() == 2, "cut {cut}");
-            after.push(&bytes);
-            after.engine.maintain().unwrap();
-            assert_eq!(read(&after.app(), &digest), bytes, "cut {cut}");
-            let files = damage::files(&after.fs).unwrap();
-            let files = files.iter().filter(|path| path.starts_with("blobs")).count();
-            assert!(
-                small || files <= 2,
-                "cut {cut}: an upload that was cut off may have left a file, and nothing else"
-            );
-            let again = after.killed();
-            assert_eq!(read(&again.app(), &digest), bytes, "cut {cut}");
+            let calls = {
+                let again = rig.over(left.copy());
+                let before = again.fs.mutating_calls();
+                assert_eq!(live(&again, &digest, &bytes), Reached::Healed);
+                again.fs.mutating_calls() - before
+            };
+            for second in 1..=calls {
+                let again = rig.over(left.copy());
+                again.fs.crash_at(again.fs.mutating_calls() + second);
+                let reached = live(&again, &digest, &bytes);
+                for left in again.fs.crash_states(STATES_AGAIN) {
+                    second_states += 1;
+                    let what = format!("cuts {cut} and {second}");
+                    assert_state(again.over(left), (&digest, &bytes), small, (before, reached), &what);
+                }
+            }
         }
     }
-    println!("small={small} cuts={calls} states={states}");
+    println!("small={small} cuts={calls} states={states} second states={second_states}");
+}
+
+/// Looks at what a cut left of a life that reached so much, and had found so many incidents written down when it began.
+fn assert_state(
+    after: Rig,
+    (digest, bytes): (&Digest, &[u8]),
+    small: bool,
+    (before, reached): (usize, Reached),
+    cut: &str,
+) {
+    let incidents = after.incidents();
+    let expected = match reached {
+        // What was under way when the power went may be there.
+        Reached::Nothing => before..=before.max(1),
+        Reached::Found => before.max(1)..=2,
+        Reached::Healed => 2..=2,
+    };
+    assert!(expected.contains(&incidents.len()), "{cut}: {before} {reached:?} {incidents:?}");
+    let present = after.is_present(digest);
+    match incidents.len() {
+        0 => assert!(present),
+        1 => assert!(!present, "{cut}"),
+        _ => assert!(present && read(&after.app(), digest) == bytes, "{cut}"),
+    }
+    // Whatever is left, the damage is not served, and pushing again heals it.
+    let served = after.app().blob(digest).is_ok_and(|reader| reader.read_at(0, &mut vec![0; bytes.len()]).is_ok());
+    assert_eq!(served, incidents.len() == 2, "{cut}");
+    after.push(bytes);
+    after.engine.maintain().unwrap();
+    assert_eq!(read(&after.app(), digest), bytes, "{cut}");
+    let files = damage::files(&after.fs).unwrap();
+    let files = files.iter().filter(|path| path.starts_with("blobs")).count();
+    let cuts = usize::try_from(after.life).unwrap();
+    assert!(small || files <= 1 + cuts, "{cut}: uploads that were cut off may have left a file each, and nothing else");
+    let again = after.killed();
+    assert_eq!(read(&again.app(), digest), bytes, "{cut}");
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub(crate) struct Rig {
     pub(crate) clock: ManualClock,
     entropy: Arc<SeededEntropy>,
     options: Options,
+    /// How often it was opened over what a power cut left.
+    pub(crate) life: u64,
 }
 
 pub(crate) fn call() -> Call {
@@ -86,7 +88,7 @@ impl Rig {
         let (clock, entropy) = (ManualClock::default(), Arc::new(SeededEntropy::new(1)));
         let components = components(&clock, &entropy);
         let engine = Engine::create_with(stores, options.clone(), components).unwrap();
-        let rig = Self { fs, odd, failing, table, metadata, engine, clock, entropy, options };
+        let rig = Self { fs, odd, failing, table, metadata, engine, clock, entropy, options, life: 0 };
         let registry = RegistryName::parse("test").unwrap();
         rig.engine.create_registry(&registry, &call()).unwrap();
         for repository in ["app", "other"] {
@@ -106,8 +108,10 @@ impl Rig {
 
     /// The store opened over a file system that a power cut left, beside this one.
     pub(crate) fn over(&self, fs: SimFileSystem) -> Self {
-        let entropy = Arc::new(SeededEntropy::new(7));
-        Self::open(fs, self.table.crashed(), self.clock.clone(), entropy, self.options.clone())
+        // No location is drawn twice.
+        let life = self.life + 1;
+        let entropy = Arc::new(SeededEntropy::new(6 + life));
+        Self { life, ..Self::open(fs, self.table.crashed(), self.clock.clone(), entropy, self.options.clone()) }
     }
 
     fn open(
@@ -125,7 +129,7 @@ impl Rig {
         let blobs = Arc::new(LocalBlobStore::open(shared).unwrap());
         let stores = Stores { metadata: Arc::clone(&metadata) as _, blobs };
         let engine = Engine::open_with(stores, options.clone(), components(&clock, &entropy)).unwrap();
-        Self { fs, odd, failing, table, metadata, engine, clock, entropy, options }
+        Self { fs, odd, failing, table, metadata, engine, clock, entropy, options, life: 0 }
     }
 
     pub(crate) fn repository(&self, text: &str) -> Repository {
