@@ -203,8 +203,9 @@ pub struct ScrubProgress {
     pub findings: u64,
     /// Blobs of which a read failed and that were not read since.
     pub suspects: u64,
-    /// The coverage clock: every byte of the store was verified at this engine time or later, in milliseconds. Bytes that
-    /// were pushed since count as verified when they were pushed, and quarantined ones not at all.
+    /// The coverage clock: every blob, manifest and row was verified at this engine time or later, in milliseconds. Bytes that
+    /// were pushed since count as verified when they were pushed, and quarantined ones not at all; nor do the staged bytes of
+    /// upload sessions, which the scrub does not look at.
     pub verified_since_ms: u64,
     /// How long ago that is: the age of the oldest verification.
     pub age_ms: u64,
