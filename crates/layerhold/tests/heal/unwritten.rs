@@ -5,41 +5,33 @@ use std::sync::Arc;
 use layerhold::blob::ReadFault;
 use layerhold::directory::Place;
 use layerhold::format::keys;
-use layerhold::format::values::{BlobRow, Row};
+use layerhold::format::values::{BlobRow, Placement, Row};
 use layerhold::store::fs::FileSystem;
 use layerhold::store::home::TableHome;
-use layerhold::store::{Batch, Direction, View};
-use layerhold::{Components, Engine, Expected, RegistryName, Repository, RepositorySettings};
+use layerhold::store::{Batch, View};
+use layerhold::{Components, Digest, Engine, Expected, RegistryName, Repository, RepositorySettings};
 use layerhold_testkit::file_table::FileTableHome;
 use layerhold_testkit::fs::{Call, FailingFileSystem, SimFileSystem, damage};
 use layerhold_testkit::operation::pool::noise;
 
-use super::support::{GROUP, Rig, call, name, options, read};
+use super::support::{GROUP, REGISTRY, Rig, call, name, options, read};
 
 fn app(engine: &Engine) -> Repository {
     engine.registry(&RegistryName::parse("test").unwrap()).repository(&name("app"))
 }
 
-/// Takes away the first row of chaining values there is, and turns a bit of the root of every blob that has at most one group.
-fn harm(view: &dyn View) -> Batch {
+/// Takes away the first row of chaining values of one blob, and turns a bit of the roots of others.
+fn harm(view: &dyn View, valued: &Digest, others: &[Digest]) -> Batch {
+    let row = |digest| BlobRow::decode(&view.get(&keys::blob(REGISTRY, digest)).unwrap().unwrap()).unwrap();
     let mut batch = Batch::new();
-    let all = keys::all_groups(layerhold::store::Location([0; 16])).start[..1].to_vec();
-    let range = layerhold::store::KeyRange { start: all.clone(), end: vec![all[0] + 1] };
-    view.scan(&range, Direction::Forward, &mut |key, _| {
-        batch.delete(key);
-        std::ops::ControlFlow::Break(())
-    })
-    .unwrap();
-    let range = layerhold::store::KeyRange { start: vec![0x10], end: vec![0x11] };
-    view.scan(&range, Direction::Forward, &mut |key, value| {
-        let mut row = BlobRow::decode(value).unwrap();
-        if row.size <= GROUP as u64 {
-            row.root[0] ^= 1;
-            batch.put(key, &row.encode());
-        }
-        std::ops::ControlFlow::Continue(())
-    })
-    .unwrap();
+    let Placement::File(location) = row(valued).placement else { panic!("it has no file") };
+    assert!(view.get(&keys::groups(location, 0)).unwrap().is_some());
+    batch.delete(&keys::groups(location, 0));
+    for digest in others {
+        let mut row = row(digest);
+        row.root[0] ^= 1;
+        batch.put(&keys::blob(REGISTRY, digest), &row.encode());
+    }
     batch
 }
 
@@ -58,10 +50,15 @@ fn a_store_that_is_open_for_reads_alone_serves_what_its_digest_proves() {
     registry.create_repository(&name("app"), &RepositorySettings::default(), &call()).unwrap();
     let digests =
         blobs.each_ref().map(|bytes| app(&engine).put_blob(bytes, &Expected::Computed, &call()).unwrap().digest);
+    // So much that the journal has handed the rows of these on to the table.
+    for number in 0..2_000 {
+        app(&engine).put_blob(&noise(number, 900), &Expected::Computed, &call()).unwrap();
+    }
+    engine.maintain().unwrap();
     engine.close().unwrap();
     drop((engine, registry));
     let table = home.open().unwrap();
-    let batch = harm(table.view().unwrap().as_ref());
+    let batch = harm(table.view().unwrap().as_ref(), &digests[0], &digests[1..]);
     table.apply(&[&batch], None).unwrap();
     table.flush().unwrap();
     drop(table);
