@@ -230,11 +230,10 @@ impl Parts {
         parts.into_iter().filter_map(|(part, name)| Some((part, words(name)?))).collect()
     }
 
-    /// A name for a directory to set old files aside in, that nothing bears.
-    pub(crate) fn free_aside(&self) -> String {
-        let used = |number: &u64| self.kind(&format!("aside-{number}")).is_some();
-        let number = (1..).find(|number| !used(number)).unwrap_or(u64::MAX);
-        format!("aside-{number}")
+    /// A number for a directory to set old files aside in, above that of any that is there.
+    pub(crate) fn free_aside(&self) -> u64 {
+        let used = |number: &u64| self.kind(&plan::aside_name(*number)).is_some();
+        (1..).find(|number| !used(number)).unwrap_or(u64::MAX)
     }
 }
 

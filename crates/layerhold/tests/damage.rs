@@ -11,11 +11,11 @@ use std::sync::Arc;
 use layerhold::change::Event;
 use layerhold::directory::Place;
 use layerhold::name::Principal;
-use layerhold::recovery::{self, Choice, Examination, Verdict};
+use layerhold::recovery::{self, Choice, Examination, Part, Verdict};
 use layerhold::store::fs::FileSystem;
 use layerhold::{Components, Engine, ErrorKind, Opening, StorageError};
 use layerhold_testkit::file_table::FileTableHome;
-use layerhold_testkit::fs::{CrashPolicy, SimFileSystem, damage};
+use layerhold_testkit::fs::{Call, CrashPolicy, FailingFileSystem, Failure, Fault, Repeat, SimFileSystem, damage};
 use layerhold_testkit::witness::{Witness, small_options};
 
 fn place(fs: &SimFileSystem) -> Place {
@@ -476,3 +476,77 @@ fn a_choice_that_does_not_fit_changes_nothing() {
         }
     }
 }
+
+/// Makes the first choice that is offered until the store opens, and opens it.
+fn lead_out(fs: &SimFileSystem, what: &str) -> Engine {
+    for _ in 0..3 {
+        let left = examine(fs);
+        if left.is_sound() {
+            break;
+        }
+        choose(fs, left.choices[0]).unwrap_or_else(|e| panic!("{what}: {e:?}, {left:?}"));
+    }
+    open(fs).unwrap_or_else(|e| panic!("{what}: {e:?}"))
+}
+
+/// A store without its table, and the choice that makes it anew out of the journal.
+fn without_table() -> Rest {
+    let mut rests = at_rest().into_iter().filter(|rest| rest.name == "young, closed true");
+    let rest = rests.next().unwrap();
+    damage::delete(&rest.fs, Path::new("table/rows")).unwrap();
+    assert_eq!(examine(&rest.fs).choices[0], Choice::Restore);
+    rest
+}
+
+#[test]
+fn a_filled_table_is_kept_when_the_medium_fails_for_once() {
+    let rest = without_table();
+    let mut failures = 0;
+    cut(&rest.fs, Choice::Restore, 1, 1, &mut |_, call| {
+        let left = rest.fs.kill();
+        left.crash_at(call);
+        drop(choose(&left, Choice::Restore));
+        let left = left.crash(CrashPolicy::KeepAll);
+        if examine(&left).is_sound() {
+            return;
+        }
+        for nth in 1.. {
+            let fs = left.kill();
+            let failing = FailingFileSystem::over(&fs);
+            failing.arm(Fault { call: Some(Call::Open), nth, failure: Failure::Eio, repeat: Repeat::Once });
+            let shared: Arc<dyn FileSystem> = Arc::new(failing.clone());
+            let place = Place::new(Arc::clone(&shared), Arc::new(FileTableHome::new(shared)));
+            let ended = recovery::restore_in(&place, &small_options(), &components(), &by());
+            if failing.fired() == 0 {
+                ended.unwrap();
+                break;
+            }
+            failures += 1;
+            let what = format!("cut at {call}, call {nth} of the second run failed");
+            let engine = lead_out(&fs, &what);
+            rest.witness.check(&engine, rest.witness.sequence).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+        }
+    });
+    assert!(failures > 500, "{failures}");
+}
+
+#[test]
+fn a_choice_that_can_no_longer_be_finished_makes_room_for_another() {
+    let rest = without_table();
+    let mut hopeless = 0;
+    cut(&rest.fs, Choice::Restore, 4, 1, &mut |fs, call| {
+        let rows = Path::new("table/rows");
+        if fs.file_len(rows).is_err() {
+            return;
+        }
+        damage::flip_bit(&fs, rows, 100).unwrap();
+        let what = format!("cut at {call} and the table damaged");
+        let examination = examine(&fs);
+        hopeless += usize::from(examination.damages.iter().any(|damage| damage.part == Part::Recovery));
+        let engine = lead_out(&fs, &what);
+        let kept = examination.recovered.min(rest.witness.sequence);
+        rest.witness.check(&engine, kept).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+    });
+    assert!(hopeless > 10, "{hopeless}");
+}
+

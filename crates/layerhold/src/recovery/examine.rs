@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use super::plan::{self, Plan, Rebuild, Step};
+use super::rebuild::Reached;
 use super::{Agreed, Choice};
 use crate::clock::Components;
 use crate::directory::{self, FormatFile, Parts, Place};
@@ -232,18 +233,25 @@ impl Facts {
                 named => !named?,
             };
         }
-        facts.drop_hopeless_plan();
+        facts.drop_hopeless_plan(place)?;
         Ok(facts)
     }
 
-    /// A choice whose table was damaged after it was made cannot be finished as it was planned: there is another one to make.
-    fn drop_hopeless_plan(&mut self) {
-        let needs_table = |plan: &Plan| matches!(&plan.step, Step::Rebuild(rebuild) if !rebuild.new_table);
-        if self.table.is_none() && !self.mendable && self.plan.as_ref().is_some_and(needs_table) {
-            let what = "the choice that is under way cannot be finished: the table is damaged".to_owned();
+    /// A choice that cannot be finished as it was planned, because the table was damaged after it was filled or files came
+    /// back before it was: there is another one to make.
+    fn drop_hopeless_plan(&mut self, place: &Place) -> Result<(), StorageError> {
+        let Some(plan) = &self.plan else { return Ok(()) };
+        let Step::Rebuild(rebuild) = &plan.step else { return Ok(()) };
+        let hopeless = match Reached::by(place, plan, rebuild, self.table.as_deref()) {
+            Err(StorageError::Corrupt { .. }) => true,
+            reached => matches!(reached?, Reached::Elsewhere),
+        };
+        if hopeless {
+            let what = "the choice that is under way cannot be finished: the store is not as it was".to_owned();
             self.damages.push(Damage { part: Part::Recovery, what });
             self.plan = None;
         }
+        Ok(())
     }
 
     /// Says it to an operator.
@@ -303,7 +311,7 @@ impl Facts {
     }
 
     /// What is to be done for a choice.
-    pub(super) fn plan(&self, choice: Choice, by: &Principal, components: &Components, aside: String) -> Plan {
+    pub(super) fn plan(&self, choice: Choice, by: &Principal, components: &Components, aside: u64) -> Plan {
         let (expected, recovered) = (self.expected(), self.recovered());
         let proven = expected.unwrap_or(0).max(recovered);
         let sequence = proven.saturating_add(match choice {

@@ -12,7 +12,8 @@
 //! A choice takes no file away: what it puts out of use is kept in a directory `aside-…` of the store. It writes who made
 //! it, when, and what was expected and recovered into the change log ([`Event::Recovered`](crate::change::Event)). After
 //! a loss, sequences and ids go on far above everything that was proven, so that none is used twice. A choice that was
-//! cut off is finished by making it again.
+//! cut off is finished by making it again; where that is not possible any more, because files changed meanwhile, [`examine`]
+//! shows which other one is.
 
 mod examine;
 pub(crate) mod plan;
@@ -271,7 +272,7 @@ fn mend(place: &Place, begun: Option<Plan>, by: &Principal, components: &Compone
             plan
         }
     };
-    let aside = PathBuf::from(&plan.aside);
+    let aside = plan.aside();
     fs::make_dir(&*place.fs, &aside).map_err(|e| StorageError::io("create directory", &aside, e))?;
     place.table.mend(&aside)?;
     let mut facts = Facts::gather(place)?;

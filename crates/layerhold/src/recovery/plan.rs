@@ -3,7 +3,7 @@
 //! docs/format.md, "When a store does not open", has its layout.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Choice;
 use crate::clock::Components;
@@ -18,6 +18,7 @@ pub(crate) const PATH: &str = "RECOVERY";
 const PATH_NEW: &str = "RECOVERY.new";
 const MAGIC: &[u8; 8] = b"LHRECOV\n";
 const VERSION: u32 = 1;
+const ASIDE: &str = "aside-";
 /// No plan is longer: principals and names are bounded.
 const LEN_MAX: usize = 4096;
 
@@ -29,8 +30,9 @@ pub(crate) struct Plan {
     /// The operation id that the change log gets.
     pub(crate) operation_id: [u8; 16],
     pub(crate) wall_ms: u64,
-    /// The directory that takes what is put out of use.
-    pub(crate) aside: String,
+    /// The number of the directory that takes what is put out of use: one more than that of every earlier choice, as far as
+    /// theirs are still there.
+    pub(crate) aside: u64,
     pub(crate) step: Step,
 }
 
@@ -57,14 +59,19 @@ pub(crate) struct Rebuild {
 
 impl Plan {
     /// To mend the table, for [`Choice::Restore`].
-    pub(super) fn mend(by: &Principal, components: &Components, aside: String) -> Self {
+    pub(super) fn mend(by: &Principal, components: &Components, aside: u64) -> Self {
         Self::new(Choice::Restore, by, components, aside, Step::Mend)
     }
 
-    pub(super) fn new(choice: Choice, by: &Principal, components: &Components, aside: String, step: Step) -> Self {
+    pub(super) fn new(choice: Choice, by: &Principal, components: &Components, aside: u64, step: Step) -> Self {
         let mut operation_id = [0; 16];
         components.entropy.fill(&mut operation_id);
         Self { choice, by: by.clone(), operation_id, wall_ms: components.clock.wall_ms(), aside, step }
+    }
+
+    /// The directory that takes what is put out of use, below the root of the store.
+    pub(super) fn aside(&self) -> PathBuf {
+        PathBuf::from(aside_name(self.aside))
     }
 
     /// Makes it what is under way. Durable when it returns.
@@ -84,7 +91,7 @@ impl Plan {
     fn encode(&self) -> Vec<u8> {
         let mut encoder = Encoder::bare();
         encoder.raw(MAGIC).u32(VERSION).u8(self.choice.code()).str(self.by.as_str());
-        encoder.raw(&self.operation_id).u64(self.wall_ms).str(&self.aside);
+        encoder.raw(&self.operation_id).u64(self.wall_ms).str(&aside_name(self.aside));
         let rebuild = match &self.step {
             Step::Mend => None,
             Step::Rebuild(rebuild) => Some(rebuild),
@@ -117,7 +124,7 @@ impl Plan {
         let by = decoder.parsed(|text| Principal::parse(text).ok())?;
         let operation_id = decoder.array()?;
         let wall_ms = decoder.u64()?;
-        let aside = decoder.parsed(|text| text.starts_with("aside-").then(|| text.to_owned()))?;
+        let aside = decoder.parsed(|text| text.strip_prefix(ASIDE)?.parse().ok())?;
         let rebuild = decoder.option(|decoder| {
             Ok(Rebuild {
                 store_id: decoder.array()?,
@@ -131,6 +138,11 @@ impl Plan {
         let step = rebuild.map_or(Step::Mend, Step::Rebuild);
         Ok(Self { choice, by, operation_id, wall_ms, aside, step })
     }
+}
+
+/// The name of the directory `number` that takes what a choice puts out of use.
+pub(crate) fn aside_name(number: u64) -> String {
+    format!("{ASIDE}{number}")
 }
 
 /// Whether a choice is under way, readable or not.
@@ -172,7 +184,7 @@ mod tests {
                 by: Principal::anonymous(),
                 operation_id: [1; 16],
                 wall_ms: 5,
-                aside: "aside-1".to_owned(),
+                aside: 1,
                 step,
             };
             let bytes = plan.encode();

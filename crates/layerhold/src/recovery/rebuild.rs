@@ -1,9 +1,10 @@
 //! Carrying a choice out. Every step may be cut off and is done again from the start.
 //!
 //! The table comes first: everything that can be brought back, and then the event, flushed. The old journal is there
-//! until that is durable, so a table that was cut off is filled again. The new journal begins behind it.
+//! until that is durable, so a table that was cut off is filled again. The new journal begins behind it. Which of the two a
+//! choice that was cut off has reached decides what may be touched: a filled table is the only copy once the journal is new.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::plan::{self, Plan, Rebuild, Step};
 use super::{Choice, Recovered};
@@ -14,6 +15,7 @@ use crate::directory::{self, Place};
 use crate::format::values::{ClockRow, IdentityRow, NextIdsRow, OperationRow, Row};
 use crate::format::{FORMAT_VERSION, keys};
 use crate::options::Options;
+use crate::store::journal::Survey;
 use crate::store::table::Table;
 use crate::store::{Batch, StorageError, fs, journal, local};
 
@@ -30,10 +32,17 @@ pub(super) fn carry_out(
     let Step::Rebuild(rebuild) = &plan.step else {
         return Err(StorageError::corrupt("the plan of a recovery ends before it begins"));
     };
-    let aside = PathBuf::from(&plan.aside);
+    let table = readable_table(place, rebuild)?;
+    let reached = Reached::by(place, plan, rebuild, table.as_deref())?;
+    drop(table);
+    let aside = plan.aside();
     fs::make_dir(&*place.fs, &aside).map_err(|e| StorageError::io("create directory", &aside, e))?;
-    if !is_filled(place, plan, rebuild) {
-        fill(place, components, plan, rebuild, &aside)?;
+    match reached {
+        Reached::Table => {}
+        Reached::Nothing { applied, survey } => {
+            fill(place, components, plan, rebuild, &aside, applied, &survey)?;
+        }
+        Reached::Elsewhere => return Err(changed()),
     }
     let Rebuild { store_id, segment, sequence, .. } = rebuild;
     journal::renew(&place.fs, store_id, *segment, *sequence, options.journal_segment_bytes, &aside)?;
@@ -50,13 +59,67 @@ pub(super) fn carry_out(
     })
 }
 
-/// Whether the table holds everything and the event, durably: what a table that is only read holds was flushed.
-fn is_filled(place: &Place, plan: &Plan, rebuild: &Rebuild) -> bool {
-    let found = place.table.open_read_only().and_then(|table| {
-        let operation = table.view()?.get(&keys::operation(&plan.operation_id))?;
-        Ok(operation.is_some() && table.applied_sequence()? == rebuild.sequence)
-    });
-    found.unwrap_or(false)
+/// How far a choice was carried out.
+pub(super) enum Reached {
+    /// The table holds everything and the event, durably: what a table that is only read holds was flushed.
+    Table,
+    /// What the choice starts from is as it was: this much in the table that it goes on with, and the journal.
+    Nothing { applied: u64, survey: Survey },
+    /// Neither. What was planned is not what this store needs.
+    Elsewhere,
+}
+
+impl Reached {
+    /// Looks, with `table` open for reads where it can be read and is this store's.
+    pub(super) fn by(
+        place: &Place,
+        plan: &Plan,
+        rebuild: &Rebuild,
+        table: Option<&dyn Table>,
+    ) -> Result<Self, StorageError> {
+        let found = match table {
+            Some(table) => {
+                let applied = table.applied_sequence()?;
+                if applied == rebuild.sequence && table.view()?.get(&keys::operation(&plan.operation_id))?.is_some() {
+                    return Ok(Self::Table);
+                }
+                applied
+            }
+            None if rebuild.new_table => 0,
+            None => return Ok(Self::Elsewhere),
+        };
+        let survey = journal::survey(&place.fs, &rebuild.store_id, found)?;
+        // Files may have gone since, or come back.
+        let as_planned = |survey: &Survey| {
+            survey.recovered == rebuild.recovered
+                && survey.next_number == rebuild.segment
+                && survey.proven < rebuild.sequence
+        };
+        if !as_planned(&survey) {
+            return Ok(Self::Elsewhere);
+        }
+        if !rebuild.new_table || found == 0 {
+            return Ok(Self::Nothing { applied: found, survey });
+        }
+        // A new table that was cut off may hold a part already; it is made once more.
+        let survey = journal::survey(&place.fs, &rebuild.store_id, 0)?;
+        Ok(if as_planned(&survey) { Self::Nothing { applied: 0, survey } } else { Self::Elsewhere })
+    }
+}
+
+/// The store's table, where it can be read. An error where nobody can tell: what cannot be read for once may be whole.
+fn readable_table(place: &Place, rebuild: &Rebuild) -> Result<Option<Box<dyn Table>>, StorageError> {
+    let found = directory::readable_table(place)
+        .and_then(|table| directory::check_identity(&*table, &rebuild.store_id).map(|()| table));
+    match found {
+        Ok(table) => Ok(Some(table)),
+        Err(StorageError::Corrupt { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn changed() -> StorageError {
+    StorageError::corrupt("the store changes while it is recovered")
 }
 
 fn fill(
@@ -65,6 +128,8 @@ fn fill(
     plan: &Plan,
     rebuild: &Rebuild,
     aside: &Path,
+    applied: u64,
+    survey: &Survey,
 ) -> Result<(), StorageError> {
     let table = if rebuild.new_table {
         place.table.set_aside(aside)?;
@@ -74,11 +139,12 @@ fn fill(
         place.table.copy_aside(aside)?;
         place.table.open()?
     };
-    let applied = table.applied_sequence()?;
-    let survey = journal::survey(&place.fs, &rebuild.store_id, applied)?;
+    if table.applied_sequence()? != applied {
+        return Err(changed());
+    }
     survey.replay(&mut |batch: Batch, sequence| table.apply(&[&batch], Some(sequence)))?;
     if table.applied_sequence()? != rebuild.recovered {
-        return Err(StorageError::corrupt("the store changes while it is recovered"));
+        return Err(changed());
     }
     let batch = last_change(&*table, components, plan, rebuild)?;
     table.apply(&[&batch], Some(rebuild.sequence))?;
