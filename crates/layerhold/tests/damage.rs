@@ -350,13 +350,14 @@ fn what_opens_after_a_kill_is_a_store_for_good() {
     assert!(opened > 0);
 }
 
+fn last_segment(fs: &SimFileSystem) -> (PathBuf, Vec<u8>) {
+    files(fs).into_iter().rfind(|(path, _)| path.to_string_lossy().contains("journal/0")).unwrap()
+}
+
 type Harm<'a> = &'a dyn Fn(&SimFileSystem);
 
 /// Damaged stores, each with the choice that is made for it.
 fn wrecks() -> Vec<(Rest, Examination, Choice)> {
-    let last_segment = |fs: &SimFileSystem| {
-        files(fs).into_iter().rfind(|(path, _)| path.to_string_lossy().contains("journal/0")).unwrap()
-    };
     let harms: [(&str, Choice, Harm<'_>); 5] = [
         ("no FORMAT, no mark", Choice::Restore, &|fs| {
             damage::delete(fs, Path::new("FORMAT")).unwrap();
@@ -550,3 +551,55 @@ fn a_choice_that_can_no_longer_be_finished_makes_room_for_another() {
     assert!(hopeless > 10, "{hopeless}");
 }
 
+#[test]
+fn a_choice_is_not_written_down_where_there_is_no_room_for_it() {
+    const FREE: u64 = 256 << 10;
+    for rest in at_rest() {
+        let fs = rest.fs.kill();
+        let segment = last_segment(&fs).0;
+        damage::delete(&fs, &segment).unwrap();
+        let examination = examine(&fs);
+        if examination.is_sound() {
+            continue;
+        }
+        let before = state(&fs);
+        fs.set_capacity(before.iter().map(|(_, bytes)| bytes.len() as u64).sum());
+        let options = small_options().with_free_bytes_min(FREE);
+        let agreed = examination.agreed();
+        let refused = recovery::accept_loss_in(&place(&fs), &options, &components(), &by(), agreed).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NoSpace, "{}: {refused:?}", rest.name);
+        assert_eq!(state(&fs), before, "{}", rest.name);
+    }
+}
+
+#[test]
+fn a_file_that_comes_back_before_a_choice_is_carried_out_is_made_use_of() {
+    let mut back = 0;
+    for rest in at_rest() {
+        for (gone, bytes) in files(&rest.fs) {
+            let harmed = rest.fs.kill();
+            damage::delete(&harmed, &gone).unwrap();
+            let examination = examine(&harmed);
+            if !examination.choices.contains(&Choice::AcceptLoss) {
+                continue;
+            }
+            cut(&harmed, Choice::AcceptLoss, 2, 4, &mut |fs, call| {
+                let left = examine(&fs);
+                if left.unfinished.is_none() || fs.file_len(&gone).is_ok() {
+                    return;
+                }
+                let Ok(file) = fs.create_new(&gone) else { return };
+                file.write_all_at(&bytes, 0).unwrap();
+                let what = format!("{}: {} came back after a cut at {call}", rest.name, gone.display());
+                let now = examine(&fs);
+                // Once the table holds the event, what was planned is done.
+                let done = now.recovered > rest.witness.sequence;
+                let recovered = if done { examination.recovered } else { now.recovered };
+                let engine = lead_out(&fs, &what);
+                rest.witness.check(&engine, recovered).unwrap_or_else(|wrong| panic!("{what}: {wrong}, {now:?}"));
+                back += usize::from(recovered > examination.recovered);
+            });
+        }
+    }
+    assert!(back > 20, "{back}");
+}

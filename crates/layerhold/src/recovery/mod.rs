@@ -224,7 +224,10 @@ fn choose(
             facts.plan = Some(plan);
             return Err(not_possible(&facts));
         }
-        Some(plan @ Plan { step: plan::Step::Rebuild(_), .. }) => plan,
+        Some(plan @ Plan { step: plan::Step::Rebuild(_), .. }) => {
+            Room::before_open(&place.fs, options)?;
+            plan
+        }
         begun => {
             let examination = facts.examination();
             if examination.is_sound() && begun.is_none() {
@@ -236,6 +239,8 @@ fn choose(
             if agreed.is_some_and(|agreed| agreed != examination.agreed()) {
                 return Err(RecoveryError::Changed { examination: Box::new(examination) });
             }
+            // A choice that is written down holds the store shut, so it is not made where it could not be carried out.
+            Room::before_open(&place.fs, options)?;
             if facts.mendable || begun.is_some() {
                 facts = mend(place, begun, by, components)?;
             }
@@ -252,7 +257,6 @@ fn choose(
         }
     };
     drop(facts);
-    Room::before_open(&place.fs, options)?;
     let recovered = rebuild::carry_out(place, options, components, &plan)?;
     // Nothing that was set aside is needed: it must open now.
     directory::judge(place, OpenMode::Read)?;

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::mark::{self, Mark};
-use super::segment::{self, Spare};
+use super::segment::{self, Segment, Spare};
 use super::{DIRECTORY, StoreId, is_absent, usable_segment_bytes};
 use crate::store::StorageError;
-use crate::store::fs::FileSystem;
+use crate::store::fs::{FileSystem, OpenMode};
 
 /// What the new mark is called until it is whole.
 const MARK_MADE: &str = "journal/spare-mark";
@@ -32,11 +32,17 @@ pub(crate) fn renew(
         _ => {}
     }
     sync_dir(&**fs, Path::new(""))?;
-    let (numbers, spares) = segment::list(&**fs)?;
+    let (mut numbers, spares) = segment::list(&**fs)?;
     for spare in spares {
         fs.remove_file(&spare).map_err(|e| StorageError::io("remove", spare, e))?;
     }
-    for old in numbers.iter().filter(|old| **old != number) {
+    // An old one bears the new one's number where it was not there when the number was chosen.
+    let first_sequence = sequence.saturating_add(1);
+    let is_made = numbers.contains(&number) && is_segment(&**fs, store_id, number, first_sequence)?;
+    if is_made {
+        numbers.retain(|old| *old != number);
+    }
+    for old in &numbers {
         let name = segment::segment_path(*old);
         set_aside(&**fs, &name, aside)?;
     }
@@ -52,12 +58,20 @@ pub(crate) fn renew(
         sync_dir(&**fs, aside)?;
         fs.rename_noreplace(made, &mark::path()).map_err(|e| StorageError::io("rename", made, e))?;
     }
-    if !numbers.contains(&number) {
+    if !is_made {
         let spare = Spare::create(fs, segment::spare_path(0), usable_segment_bytes(segment_bytes))?;
         // A segment that bears this number has its whole header: the name comes last.
-        spare.activate(&**fs, store_id, number, sequence.saturating_add(1))?;
+        spare.activate(&**fs, store_id, number, first_sequence)?;
     }
     sync_dir(&**fs, directory)
+}
+
+fn is_segment(fs: &dyn FileSystem, store_id: &StoreId, number: u64, first_sequence: u64) -> Result<bool, StorageError> {
+    match Segment::open(fs, store_id, number, OpenMode::Read) {
+        Ok(found) => Ok(found.header.first_sequence == first_sequence),
+        Err(StorageError::Corrupt { .. } | StorageError::UnknownFormat { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Moves a file into `aside`. Where a crash left it under both names, the old one goes.
