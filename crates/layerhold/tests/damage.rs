@@ -277,6 +277,30 @@ fn whole_parts_that_are_gone_are_damage_and_never_an_empty_or_a_new_store() {
 }
 
 #[test]
+fn whole_directories_that_are_gone_are_damage_and_what_they_held_is_not_claimed_to_be_there() {
+    let mut tally = Tally::default();
+    let directories = ["journal", "table", "blobs"];
+    for rest in at_rest() {
+        for gone in 1_u32..1 << directories.len() {
+            let fs = rest.fs.kill();
+            for (number, directory) in directories.iter().enumerate() {
+                if gone >> number & 1 == 1 {
+                    fs.delete_directory(Path::new(directory)).unwrap();
+                }
+            }
+            let what = format!("without the directories {gone:03b} of {directories:?}");
+            let examination = examine(&fs);
+            // There are blobs in files, so nothing brings that directory back.
+            let restorable = examination.choices.contains(&Choice::Restore);
+            assert!(!restorable || gone & 0b100 == 0, "{}: {what}: {examination:?}", rest.name);
+            judge(&rest, &fs, &what, &mut tally);
+        }
+    }
+    println!("{tally:?}");
+    assert!(tally.refused == 28 && tally.restored > 0, "{tally:?}");
+}
+
+#[test]
 fn what_was_never_a_store_or_never_became_one_is_said_to_be_none() {
     let refused = |fs: &SimFileSystem| {
         for error in [open(fs).unwrap_err(), recovery::examine_in(&place(fs)).unwrap_err()] {

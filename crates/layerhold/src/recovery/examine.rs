@@ -15,8 +15,9 @@ use crate::name::Principal;
 use crate::store::fs::OpenMode;
 use crate::store::journal::{self, StoreId, Survey};
 use crate::store::mem::MemTable;
+use crate::store::overlay::Overlay;
 use crate::store::table::Table;
-use crate::store::{Direction, StorageError, View};
+use crate::store::{Batch, Direction, StorageError, View};
 
 /// After an accepted loss, sequences and repository ids go on so far above everything proven. What was acknowledged and
 /// left no trace is less: it is what a journal holds before the table is flushed.
@@ -226,9 +227,9 @@ impl Facts {
             sound,
             blobs_whole: blobs_there,
         };
-        if !blobs_there && let Some(table) = &facts.table {
+        if !blobs_there {
             // Rows that cannot be read may name one.
-            facts.blobs_whole = match names_a_file(&*table.view()?) {
+            facts.blobs_whole = match facts.names_a_file() {
                 Err(StorageError::Corrupt { .. }) => false,
                 named => !named?,
             };
@@ -291,6 +292,20 @@ impl Facts {
         let said = self.survey.as_ref().is_some_and(|survey| survey.end_is_known);
         let whole = self.expected().is_some_and(|expected| expected <= self.recovered()) && self.recovered() > 0;
         said && whole && self.blobs_whole
+    }
+
+    /// Whether any row says that there should be a file of a blob: of the table, or of the groups that it does not hold yet.
+    fn names_a_file(&self) -> Result<bool, StorageError> {
+        let mut above = Overlay::default();
+        if let Some(survey) = &self.survey {
+            survey.replay(&mut |batch: Batch, _| {
+                above.apply(&batch);
+                Ok(())
+            })?;
+        }
+        let nothing = MemTable::new();
+        let below = self.table.as_ref().map_or_else(|| nothing.view(), |table| table.view())?;
+        names_a_file(&*above.over(below))
     }
 
     /// The table, what it holds, and the journal over it, for those who only look.

@@ -25,7 +25,7 @@ pub mod local;
 pub mod lock;
 pub mod mem;
 mod mmap;
-mod overlay;
+pub(crate) mod overlay;
 pub(crate) mod readonly;
 pub mod real;
 #[cfg(feature = "rocksdb")]

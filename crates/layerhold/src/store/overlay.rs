@@ -11,12 +11,12 @@ type Row<'a> = (&'a Vec<u8>, &'a Option<Vec<u8>>);
 
 /// What groups put and deleted that the table below does not hold.
 #[derive(Debug, Default)]
-pub(super) struct Overlay {
+pub(crate) struct Overlay {
     rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
 impl Overlay {
-    pub(super) fn apply(&mut self, batch: &Batch) {
+    pub(crate) fn apply(&mut self, batch: &Batch) {
         for write in batch {
             match write {
                 Write::Put { key, value } => self.rows.insert(key.to_vec(), Some(value.to_vec())),
@@ -26,7 +26,7 @@ impl Overlay {
     }
 
     /// A view of `below` with these rows over it.
-    pub(super) fn over<'a>(&'a self, below: Box<dyn View + 'a>) -> Box<dyn View + 'a> {
+    pub(crate) fn over<'a>(&'a self, below: Box<dyn View + 'a>) -> Box<dyn View + 'a> {
         Box::new(Over { overlay: self, below })
     }
 }

@@ -98,11 +98,7 @@ impl SimFileSystem {
     }
 
     fn found(tree: Tree, seed: u64) -> Self {
-        let used = tree.within_reach().into_iter().map(|id| match tree.node(id) {
-            Node::File(file) => file.visible.len(),
-            Node::Directory(_) => 0,
-        });
-        let used = used.sum();
+        let used = used(&tree);
         Self::found_with(tree, seed, used)
     }
 
@@ -202,6 +198,17 @@ impl SimFileSystem {
         self.state().capacity = bytes;
     }
 
+    /// Deletes a directory and everything in it behind the store's back, durably. No call is counted.
+    ///
+    /// # Errors
+    /// `NotFound` or `NotADirectory` where there is no such directory.
+    pub fn delete_directory(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.tree.remove_directory(path)?;
+        state.used = used(&state.tree);
+        Ok(())
+    }
+
     /// Makes everything durable as it is visible. No call is counted.
     pub fn settle(&self) {
         self.state().tree.settle();
@@ -283,6 +290,15 @@ impl SimFileSystem {
         }
         Ok(())
     }
+}
+
+/// The sum of all file lengths.
+fn used(tree: &Tree) -> u64 {
+    let lengths = tree.within_reach().into_iter().map(|id| match tree.node(id) {
+        Node::File(file) => file.visible.len(),
+        Node::Directory(_) => 0,
+    });
+    lengths.sum()
 }
 
 impl State {

@@ -261,6 +261,15 @@ impl Tree {
         Ok(id)
     }
 
+    /// Takes a directory's name away, and with it everything below.
+    pub(super) fn remove_directory(&mut self, path: &Path) -> io::Result<()> {
+        self.directory_at(path)?;
+        let (directory, name) = self.parent(path)?;
+        self.rename_entry(directory, name, None, None);
+        self.sync_directory(directory);
+        Ok(())
+    }
+
     /// Renames a file; the answer is the file whose name that was until now.
     pub(super) fn rename(&mut self, from: &Path, to: &Path, replace: bool) -> io::Result<Option<Id>> {
         let id = self.file_at(from)?;
