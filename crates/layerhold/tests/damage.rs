@@ -14,6 +14,7 @@ use layerhold::name::Principal;
 use layerhold::recovery::{self, Choice, Examination, Part, Verdict};
 use layerhold::store::fs::FileSystem;
 use layerhold::{Components, Engine, ErrorKind, Opening, StorageError};
+use layerhold_testkit::engine::ManualClock;
 use layerhold_testkit::file_table::FileTableHome;
 use layerhold_testkit::fs::{Call, CrashPolicy, FailingFileSystem, Failure, Fault, Repeat, SimFileSystem, damage};
 use layerhold_testkit::witness::{Witness, small_options};
@@ -298,6 +299,41 @@ fn whole_directories_that_are_gone_are_damage_and_what_they_held_is_not_claimed_
     }
     println!("{tally:?}");
     assert!(tally.refused == 28 && tally.restored > 0, "{tally:?}");
+}
+
+#[test]
+fn a_second_loss_of_everything_uses_no_sequence_again() {
+    let rest = at_rest().remove(0);
+    let fs = rest.fs.kill();
+    let clock = ManualClock::default();
+    let components = || Components { clock: Arc::new(clock.clone()), ..components() };
+    let mut last = rest.witness.sequence;
+    for loss in 0..4 {
+        if loss == 3 {
+            // Nobody knows of the earlier ones any more; time has passed.
+            for (path, _) in files(&fs).into_iter().filter(|(path, _)| path.to_string_lossy().starts_with("aside-")) {
+                damage::delete(&fs, &path).unwrap();
+            }
+            for number in 1..4 {
+                fs.delete_directory(Path::new(&format!("aside-{number}"))).unwrap();
+            }
+            clock.advance(3_600_000);
+        }
+        for (path, _) in
+            files(&fs).into_iter().filter(|(path, _)| path.starts_with("journal") || path.starts_with("table"))
+        {
+            damage::delete(&fs, &path).unwrap();
+        }
+        let examination = examine(&fs);
+        assert_eq!(examination.expected, None);
+        let agreed = examination.agreed();
+        let chosen = recovery::accept_loss_in(&place(&fs), &small_options(), &components(), &by(), agreed).unwrap();
+        assert!(chosen.sequence > last, "loss {loss}: {} after {last}", chosen.sequence);
+        assert!(chosen.sequence < 1 << 53, "hosts count in floating point");
+        let engine = Engine::open_in(&place(&fs), small_options(), components()).unwrap();
+        Witness::begin(&engine).unwrap().work(&engine, 20).unwrap();
+        last = engine.sequence();
+    }
 }
 
 #[test]

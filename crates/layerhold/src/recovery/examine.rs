@@ -23,6 +23,9 @@ use crate::store::{Batch, Direction, StorageError, View};
 /// left no trace is less: it is what a journal holds before the table is flushed.
 const GAP: u64 = 1 << 24;
 
+/// Sequences go on from here where nothing says how far the store was: no store has come so far.
+const UNHEARD_OF: u64 = 1 << 48;
+
 /// A part of a store that can be damaged as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -328,11 +331,11 @@ impl Facts {
     /// What is to be done for a choice.
     pub(super) fn plan(&self, choice: Choice, by: &Principal, components: &Components, aside: u64) -> Plan {
         let (expected, recovered) = (self.expected(), self.recovered());
-        let proven = expected.unwrap_or(0).max(recovered);
-        let sequence = proven.saturating_add(match choice {
-            Choice::Restore => 1,
-            Choice::AcceptLoss => GAP,
-        });
+        let sequence = match (choice, expected) {
+            (Choice::Restore, _) => expected.unwrap_or(0).max(recovered).saturating_add(1),
+            (Choice::AcceptLoss, Some(expected)) => expected.max(recovered).saturating_add(GAP),
+            (Choice::AcceptLoss, None) => above_earlier_losses(components.clock.wall_ms(), aside),
+        };
         let store_id = self.store_id.unwrap_or_else(|| {
             let mut drawn = [0; 16];
             components.entropy.fill(&mut drawn);
@@ -343,6 +346,16 @@ impl Facts {
         let rebuild = Rebuild { store_id, expected, recovered, sequence, segment, new_table };
         Plan::new(choice, by, components, aside, Step::Rebuild(rebuild))
     }
+}
+
+/// The sequence that a store goes on from of which nothing is left that says how far it was, for the choice with this number.
+/// It is above that of every earlier one, and above whatever came behind that: for as long as the wall clock shows that time
+/// has passed (no store makes 1,024 changes in every millisecond), or the directories of earlier choices are there.
+fn above_earlier_losses(wall_ms: u64, number: u64) -> u64 {
+    // A clock that is out of its mind, or somebody's own directory with a strange number, must not use all sequences up.
+    const WALL_MS_MAX: u64 = 1 << 43;
+    const NUMBER_MAX: u64 = 1 << 24;
+    UNHEARD_OF + (wall_ms.min(WALL_MS_MAX) << 10) + number.min(NUMBER_MAX) * GAP
 }
 
 /// What there is to be seen.

@@ -12,8 +12,9 @@ use crate::call::OperationId;
 use crate::change::{ChangeRow, Event};
 use crate::clock::Components;
 use crate::directory::{self, Place};
+use crate::format::FORMAT_VERSION;
+use crate::format::keys::{self, RegistryId, RepositoryId};
 use crate::format::values::{ClockRow, IdentityRow, NextIdsRow, OperationRow, Row};
-use crate::format::{FORMAT_VERSION, keys};
 use crate::options::Options;
 use crate::store::journal::Survey;
 use crate::store::table::Table;
@@ -151,6 +152,16 @@ fn fill(
     table.flush()
 }
 
+/// The next ids of a store of which nothing is left that says which it gave.
+fn unheard_of(plan: &Plan, rebuild: &Rebuild) -> NextIdsRow {
+    // Registries are few and their ids short: less than one a second, and never so many between two losses.
+    let seconds = plan.wall_ms / 1000;
+    let registry = plan.aside.saturating_mul(u64::from(REGISTRIES_SKIPPED)).saturating_add(seconds);
+    let registry = u32::try_from(registry).unwrap_or(u32::MAX - REGISTRIES_SKIPPED);
+    // Each repository took a sequence, so its id is below that.
+    NextIdsRow { registry: RegistryId(registry), repository: RepositoryId(rebuild.sequence) }
+}
+
 /// The event, and what must hold from it on.
 fn last_change(
     table: &dyn Table,
@@ -174,8 +185,12 @@ fn last_change(
     }
     if plan.choice == Choice::AcceptLoss {
         let mut ids = NextIdsRow::decode_optional(view.get(&keys::meta::next_ids())?.as_deref())?.unwrap_or_default();
-        ids.registry.0 = ids.registry.0.saturating_add(REGISTRIES_SKIPPED);
-        ids.repository.0 = ids.repository.0.saturating_add(REPOSITORIES_SKIPPED);
+        if rebuild.expected.is_some() {
+            ids.registry.0 = ids.registry.0.saturating_add(REGISTRIES_SKIPPED);
+            ids.repository.0 = ids.repository.0.saturating_add(REPOSITORIES_SKIPPED);
+        } else {
+            ids = unheard_of(plan, rebuild);
+        }
         batch.put(&keys::meta::next_ids(), &ids.encode());
     }
     let Rebuild { expected, recovered, sequence, .. } = *rebuild;
