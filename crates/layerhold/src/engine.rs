@@ -356,7 +356,7 @@ impl Engine {
             let mut batch = Batch::new();
             batch.put(&keys::meta::clock(), &now.encode());
             committer.submit_relaxed(store.lock_and_get(&[])?, batch)?;
-            store.maintain()?;
+            store.close()?;
         }
         Ok(())
     }

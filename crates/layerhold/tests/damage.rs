@@ -302,6 +302,49 @@ fn whole_directories_that_are_gone_are_damage_and_what_they_held_is_not_claimed_
 }
 
 #[test]
+fn an_old_mark_is_not_taken_for_the_end_of_the_journal() {
+    let fs = SimFileSystem::new(7);
+    let shared: Arc<dyn FileSystem> = Arc::new(fs.clone());
+    let place = Place::new(Arc::clone(&shared), Arc::new(FileTableHome::new(shared).flushing_every(4)));
+    let engine = Engine::create_in(&place, small_options(), components()).unwrap();
+    let mut witness = Witness::begin(&engine).unwrap();
+    let mut early = false;
+    for _ in 0..6 {
+        witness.work(&engine, 1).unwrap();
+        // Nothing synced the mark, and the table was flushed a while ago.
+        let left = fs.crash(CrashPolicy::DropUnsynced);
+        let segments =
+            files(&left).into_iter().filter(|(path, _)| path.starts_with("journal") && !path.ends_with("mark"));
+        for (path, _) in segments {
+            damage::delete(&left, &path).unwrap();
+        }
+        let examination = examine(&left);
+        early |= examination.recovered > 0 && examination.recovered < witness.sequence;
+        assert_eq!(examination.choices, [Choice::AcceptLoss], "{examination:?}");
+    }
+    assert!(early, "there is something to be lost");
+
+    // A close says where the end is. What comes after the next opening takes it back.
+    engine.close().unwrap();
+    drop(engine);
+    let without_segments = |fs: &SimFileSystem| {
+        for (path, _) in
+            files(fs).into_iter().filter(|(path, _)| path.starts_with("journal") && !path.ends_with("mark"))
+        {
+            damage::delete(fs, &path).unwrap();
+        }
+        examine(fs)
+    };
+    let closed = fs.kill();
+    let engine = open(&closed).unwrap();
+    let mark = damage::read(&closed.crash(CrashPolicy::DropUnsynced), Path::new("journal/mark")).unwrap();
+    witness.work(&engine, 1).unwrap();
+    let left = closed.crash(CrashPolicy::DropUnsynced);
+    assert_ne!(damage::read(&left, Path::new("journal/mark")).unwrap(), mark);
+    assert_eq!(without_segments(&left).choices, [Choice::AcceptLoss]);
+}
+
+#[test]
 fn a_second_loss_of_everything_uses_no_sequence_again() {
     let rest = at_rest().remove(0);
     let fs = rest.fs.kill();

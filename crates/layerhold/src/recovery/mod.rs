@@ -139,8 +139,9 @@ pub fn examine(dir: &std::path::Path, options: &Options) -> Result<Examination, 
 }
 
 /// Brings the store in `dir` back, where a second copy proves that nothing that was acknowledged is lost: FORMAT from the
-/// store id in any other file, the mark from the journal, the journal from a table that holds at least as much, the table
-/// from a journal that begins with the first change, the table's CURRENT from its one MANIFEST.
+/// store id in any other file, the mark from the journal, the journal from a table that holds at least as much if the end of
+/// the journal is known (its last segment is whole, or the store was closed), the table from a journal that begins with the
+/// first change, the table's CURRENT from its one MANIFEST.
 ///
 /// Durable when it returns. Where it was cut off, make the same call again.
 ///

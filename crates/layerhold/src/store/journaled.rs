@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::batch::Write;
 use super::cache::RowCache;
@@ -261,6 +261,18 @@ impl<T: Table> Journaled<T> {
         done
     }
 
+    /// The journal, unless somebody else has it for longer than anybody waits for a row: a sync may hang for as long as the
+    /// medium does.
+    fn lock_journal(&self) -> Result<MutexGuard<'_, Journal>, StorageError> {
+        self.lock_in_time(&self.journal, "the journal")
+    }
+
+    fn lock_in_time<'a, R>(&self, lock: &'a Mutex<R>, what: &'static str) -> Result<MutexGuard<'a, R>, StorageError> {
+        let waited_ms = self.options.lock_wait_ms;
+        let held = lock.try_lock_for(Duration::from_millis(waited_ms));
+        held.ok_or(StorageError::Unavailable { what, waited_ms })
+    }
+
     fn refuse_if_poisoned(&self) -> Result<(), StorageError> {
         match &*self.poison.lock() {
             Some(cause) => Err(StorageError::Poisoned { cause: cause.clone() }),
@@ -278,7 +290,7 @@ impl<T: Table> Journaled<T> {
 
     /// The first half of a commit: durable in the journal, with a place in the order of applying.
     fn journal(&self, group: &[Member], last_sequence: u64, durability: Durability) -> Result<Turn<'_>, CommitError> {
-        let mut journal = self.journal.lock();
+        let mut journal = self.lock_journal().map_err(CommitError::Failed)?;
         // Under the lock: whoever failed before this group has said so.
         self.refuse_if_poisoned().map_err(CommitError::Failed)?;
         if durability == Durability::Synced {
@@ -352,15 +364,15 @@ impl<T: Table> Journaled<T> {
 
     /// Flushes the table if more than `full_segments` wait for it, and takes back the segments that it covers.
     fn take_back_segments(&self, flushed: &mut u64, full_segments: usize) -> Result<(), StorageError> {
-        if self.journal.lock().full_segments() > full_segments {
+        if self.lock_journal()?.full_segments() > full_segments {
             let through = self.applied_sequence.load(Ordering::Acquire);
             self.table.flush().inspect_err(|error| self.poison(error))?;
             *flushed = through;
         }
-        let retired = self.journal.lock().retire(*flushed);
+        let retired = self.lock_journal()?.retire(*flushed);
         for full in retired {
             let recycled = {
-                let mut journal = self.journal.lock();
+                let mut journal = self.lock_journal()?;
                 journal.can_recycle(&full).then(|| journal.spare_name())
             };
             match recycled {
@@ -378,7 +390,7 @@ impl<T: Table> Journaled<T> {
 
     fn prepare_next_segment(&self) -> Result<(), StorageError> {
         let (path, bytes) = {
-            let mut journal = self.journal.lock();
+            let mut journal = self.lock_journal()?;
             let Some(path) = journal.spare_due() else { return Ok(()) };
             (path, journal.segment_bytes())
         };
@@ -461,7 +473,11 @@ impl<T: Table> MetadataStore for Journaled<T> {
     }
 
     fn maintain(&self) -> Result<(), StorageError> {
-        self.guarded(|| self.maintain_journal())
+        self.guarded(|| self.maintain_journal(|_| Ok(())))
+    }
+
+    fn close(&self) -> Result<(), StorageError> {
+        self.guarded(|| self.maintain_journal(Journal::mark_end))
     }
 }
 
@@ -522,14 +538,16 @@ impl<T: Table> Journaled<T> {
         Ok(())
     }
 
-    fn maintain_journal(&self) -> Result<(), StorageError> {
-        let mut flushed = self.flushed_sequence.lock();
+    /// Does the work that is due; `last` adds what else is to be synced.
+    fn maintain_journal(&self, last: fn(&mut Journal) -> Result<(), StorageError>) -> Result<(), StorageError> {
+        let mut flushed = self.lock_in_time(&self.flushed_sequence, "other maintenance")?;
         {
             // Under the lock: a failed sync is told to one caller only, and the next group must not be the one that
             // does not hear of it.
-            let mut journal = self.journal.lock();
+            let mut journal = self.lock_journal()?;
             self.refuse_if_poisoned()?;
-            journal.seal().and_then(|()| journal.sync()).inspect_err(|error| self.poison(error))?;
+            let synced = journal.seal().and_then(|()| last(&mut journal)).and_then(|()| journal.sync());
+            synced.inspect_err(|error| self.poison(error))?;
         }
         self.take_back_segments(&mut flushed, self.options.full_segments_max)?;
         self.prepare_next_segment()

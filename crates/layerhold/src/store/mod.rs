@@ -194,6 +194,12 @@ pub trait MetadataStore: Send + Sync {
     /// Takes back what the store's own files no longer need and syncs what a last group left unsynced. Bounded work.
     fn maintain(&self) -> Result<(), StorageError>;
 
+    /// The same at the end of the store's use, which it writes down where it can: after damage that tells more of what is
+    /// lost. A commit that comes all the same is as good as any other.
+    fn close(&self) -> Result<(), StorageError> {
+        self.maintain()
+    }
+
     /// The most members that one group may have: 1 where locks live in a database session.
     fn group_members_max(&self) -> usize {
         256

@@ -34,7 +34,7 @@ use super::{CommitError, StorageError};
 pub(super) use self::ahead::Ahead;
 pub(in crate::store) use recovery::Decided;
 pub(crate) use renewal::renew;
-pub(crate) use survey::{Survey, store_ids, survey};
+pub(crate) use survey::{Survey, next_number, store_ids, survey};
 
 /// The random number that tells one store's files from another's. It is never told to clients.
 pub type StoreId = [u8; 16];
@@ -144,6 +144,11 @@ impl Journal {
             return Err(AppendFailure::refused(StorageError::corrupt("group longer than any file")));
         };
         self.buffer.resize(usize::try_from(span).unwrap_or(self.buffer.len()), 0);
+        if self.mark.is_end() {
+            // Durable before anything lies behind it.
+            let taken_back = self.mark.write(self.durable_sequence).and_then(|()| self.mark.sync());
+            taken_back.map_err(|error| AppendFailure { error: CommitError::Failed(error), poisons: true })?;
+        }
         if self.room() < span {
             self.rotate(span)?;
         }
@@ -205,6 +210,15 @@ impl Journal {
             self.unsynced = false;
         }
         Ok(())
+    }
+
+    /// Says that nothing lies behind the last group, without a sync. The next group takes it back.
+    pub(super) fn mark_end(&mut self) -> Result<(), StorageError> {
+        if self.mark.is_end() {
+            return Ok(());
+        }
+        self.unsynced = true;
+        self.mark.write_end(self.durable_sequence)
     }
 
     /// How many segments take no more records.

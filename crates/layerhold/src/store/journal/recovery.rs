@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::mark::Mark;
+use super::mark::{Mark, Statement};
 use super::record::{ALIGNMENT, HEADER_LEN, Header, Kind};
 use super::segment::{self, END_RESERVE, RECORDS_START, Segment};
 use super::{DIRECTORY, Full, Journal, StoreId, usable_segment_bytes};
@@ -88,7 +88,7 @@ impl Journal {
         mode: OpenMode,
     ) -> Result<Decided, StorageError> {
         let (numbers, spares) = segment::list(&*fs)?;
-        let (mark, marked) = Mark::open(&*fs, &store_id, mode)?;
+        let (mark, Statement { sequence: marked, .. }) = Mark::open(&*fs, &store_id, mode)?;
         let mut segments = Vec::with_capacity(numbers.len());
         for number in numbers {
             segments.push(Segment::open(&*fs, &store_id, number, mode)?);
@@ -316,7 +316,8 @@ fn make_tail_durable(
     let is_sealed = |found: &Found| {
         found.header.kind == Kind::Seal && found.header.durable_sequence == chain.recovered && found.end() == tail
     };
-    if newest.is_some_and(is_sealed) {
+    let sealed = newest.is_some_and(is_sealed);
+    if sealed && mark.is_end() {
         return Ok(tail);
     }
 
@@ -347,14 +348,16 @@ fn make_tail_durable(
         segment.file.write_all_at(&bytes, found.position).map_err(io("write", segment))?;
         segment.file.sync_data().map_err(io("sync", segment))?;
     }
+    // A seal that is there already may never have been synced, or its sync may have failed.
+    let at = if sealed { tail - HEADER_LEN as u64 } else { tail };
     let mut position = tail;
-    if tail + HEADER_LEN as u64 + END_RESERVE <= segment.header.len {
-        let seal = Header::statement(Kind::Seal, chain.recovered, &segment.binding, tail);
-        segment.file.write_all_at(&seal.encode(&segment.binding, tail), tail).map_err(io("write", segment))?;
+    if at + HEADER_LEN as u64 + END_RESERVE <= segment.header.len {
+        let seal = Header::statement(Kind::Seal, chain.recovered, &segment.binding, at);
+        segment.file.write_all_at(&seal.encode(&segment.binding, at), at).map_err(io("write", segment))?;
         segment.file.sync_data().map_err(io("sync", segment))?;
-        position += HEADER_LEN as u64;
+        position = at + HEADER_LEN as u64;
     }
-    mark.write(chain.recovered)?;
+    mark.write_end(chain.recovered)?;
     mark.sync()?;
     Ok(position)
 }

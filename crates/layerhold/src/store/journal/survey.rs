@@ -28,7 +28,7 @@ pub(crate) struct Survey {
     pub(crate) recovered: u64,
     /// Whether anything but the table says how far the store was.
     pub(crate) has_statement: bool,
-    /// Whether the end of the journal is known: from the mark, or because its last segment is there and whole.
+    /// Whether the end of the journal is known: from a mark that says to be it, or because its last segment is there and whole.
     pub(crate) end_is_known: bool,
     /// What is wrong with segments, in words.
     pub(crate) damages: Vec<String>,
@@ -69,7 +69,7 @@ pub(crate) fn survey(fs: &Arc<dyn FileSystem>, store_id: &StoreId, applied: u64)
         Err(error) => return Err(error),
     };
     let (marked, mark_damage) = match Mark::open(fs, store_id, OpenMode::Read) {
-        Ok((_, sequence)) => (Some(sequence), None),
+        Ok((_, statement)) => (Some(statement), None),
         Err(StorageError::Corrupt { what }) => (None, Some(what)),
         Err(error) => return Err(error),
     };
@@ -93,8 +93,9 @@ pub(crate) fn survey(fs: &Arc<dyn FileSystem>, store_id: &StoreId, applied: u64)
     next_number = scanned.iter().map(|left| left.segment.header.number.saturating_add(1)).fold(next_number, u64::max);
     let has_statement = marked.is_some() || !scanned.is_empty();
     let last_is_there = scanned.last().is_some_and(|last| !last.has_end());
-    let end_is_known = marked.is_some() || (damages.is_empty() && last_is_there);
-    let mut chain = follow(&scanned, applied, marked.unwrap_or(0));
+    let marked_as_end = marked.is_some_and(|marked| marked.is_end);
+    let end_is_known = marked_as_end || (damages.is_empty() && last_is_there);
+    let mut chain = follow(&scanned, applied, marked.map_or(0, |marked| marked.sequence));
     if chain.split {
         damages.push(format!("table between groups applied_sequence={applied}"));
         chain.replay.clear();
