@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test tells what went wrong")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use layerhold::store::fs::FileSystem;
 use layerhold::store::journaled::{Journaled, JournaledOptions};
@@ -152,11 +152,12 @@ fn a_replaced_blob_goes_when_its_last_reader_does_and_keeps_nobody_waiting() {
     assert_eq!(read(&app, &digest), content());
 }
 
-/// A metadata store that panics in one commit, or lets every commit lose, as it is told.
+/// A metadata store that panics in one commit or at one of the next views of it, or lets every commit lose, as it is told.
 struct Told<T> {
     inner: Journaled<T>,
     panics: AtomicBool,
     conflicts: AtomicBool,
+    view_in: AtomicU32,
 }
 
 impl<T: Table> MetadataStore for Told<T> {
@@ -169,6 +170,9 @@ impl<T: Table> MetadataStore for Told<T> {
     }
 
     fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
+        let view_in = self.view_in.load(Ordering::SeqCst);
+        self.view_in.store(view_in.saturating_sub(1), Ordering::SeqCst);
+        assert!(view_in != 1, "told to");
         self.inner.view()
     }
 
@@ -202,7 +206,8 @@ const LOCK_WAIT_MS: u64 = 200;
 fn told<T: Table + 'static>(fs: Arc<dyn FileSystem>, table: T) -> (Engine, Arc<Told<T>>) {
     let options = JournaledOptions::default().with_guard_checks(false).with_lock_wait_ms(LOCK_WAIT_MS);
     let inner = Journaled::create(Arc::clone(&fs), table, [1; 16], options).unwrap();
-    let metadata = Arc::new(Told { inner, panics: AtomicBool::new(false), conflicts: AtomicBool::new(false) });
+    let (panics, conflicts, view_in) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU32::new(0));
+    let metadata = Arc::new(Told { inner, panics, conflicts, view_in });
     let stores = Stores { metadata: Arc::clone(&metadata) as _, blobs: Arc::new(LocalBlobStore::create(fs).unwrap()) };
     (Engine::create_with(stores, Options::default(), Components::default()).unwrap(), metadata)
 }
@@ -304,3 +309,34 @@ fn a_call_in_doubt_stays_in_doubt_until_the_store_is_opened_again() {
     test.kill().unwrap();
     assert_eq!(put(&repository(&test), 1).unwrap().settings.tag_mutability, tag);
 }
+
+#[test]
+fn a_panic_while_a_group_is_formed_keeps_nobody_waiting() {
+    let mut in_a_group = 0;
+    for view_in in 1.. {
+        let (engine, metadata) = told(Arc::new(SimFileSystem::new(1)), MemTable::new());
+        let name = RegistryName::parse("one").unwrap();
+        engine.create_registry(&name, &Call::anonymous()).unwrap();
+        metadata.view_in.store(view_in, Ordering::SeqCst);
+        let registry = engine.registry(&name);
+        let create = move |name: &str| {
+            let name = RepositoryName::parse(name).unwrap();
+            registry.create_repository(&name, &RepositorySettings::default(), &Call::anonymous())
+        };
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| create("first"))).is_ok() {
+            break;
+        }
+        let (told, hears) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(create("second").map(drop).map_err(|error| error.kind())));
+        match hears.recv_timeout(std::time::Duration::from_secs(20)).expect("somebody waits for a leader that is gone")
+        {
+            Ok(()) => {}
+            Err(kind) => {
+                assert_eq!(kind, ErrorKind::ReadOnly);
+                in_a_group += 1;
+            }
+        }
+    }
+    assert!(in_a_group > 0, "a group reads the counters that it changes");
+}
+

@@ -230,20 +230,18 @@ impl Committer {
 
     fn lead(&self) {
         let slots = self.queue.lock().take_group(self.store.group_members_max());
-        let group = self.form(slots);
+        let led = Led { committer: self, slots, stage: Cell::new(Stage::Forming), handed_over: Cell::new(false) };
+        let group = self.form(&led.slots);
         if group.members.is_empty() {
-            self.hand_over();
+            led.stage.set(Stage::Told);
             return;
         }
-        let handed_over = Cell::new(false);
-        let abandoned = Abandoned { committer: self, slots: &group.slots, handed_over: &handed_over };
+        led.stage.set(Stage::Committing);
         let outcome = self.store.commit(&group.members, group.last_sequence, Durability::Synced, &mut || {
-            handed_over.set(true);
+            led.handed_over.set(true);
             self.hand_over();
         });
-        abandoned.was_not();
-        let handed_over = handed_over.get();
-        self.settle(&group, &outcome, handed_over);
+        self.settle(&group, &outcome, led.handed_over.get());
         // The locks go before anybody is told, so that whoever is told finds them free.
         drop(group.members);
         for (slot, sequence) in group.slots {
@@ -252,9 +250,7 @@ impl Committer {
                 Err(error) => Err(Refusal::Store(repeat(error))),
             });
         }
-        if !handed_over {
-            self.hand_over();
-        }
+        led.stage.set(Stage::Told);
     }
 
     /// Gives the next group to the first of those who wait, or lets the next submission lead.
@@ -273,7 +269,7 @@ impl Committer {
     }
 
     /// Turns queued submissions into a group; those whose quota is used up are told at once.
-    fn form(&self, slots: Vec<Arc<Slot>>) -> Group {
+    fn form(&self, slots: &[Arc<Slot>]) -> Group {
         let mut ledger = self.ledger.lock();
         let mut group = Group { first_sequence: ledger.last_sequence + 1, ..Group::default() };
         let (engine_ms, wall_ms) = (self.now_ms(), self.clock.wall_ms());
@@ -297,7 +293,7 @@ impl Committer {
             ledger.last_sequence += 1;
             let sequence = ledger.last_sequence;
             group.members.push(complete_member(submission, sequence, engine_ms, wall_ms));
-            group.slots.push((slot, sequence));
+            group.slots.push((Arc::clone(slot), sequence));
         }
         group.last_sequence = ledger.last_sequence;
         if let Some(last) = group.members.last_mut() {
@@ -404,27 +400,38 @@ impl Queue {
     }
 }
 
-/// A group whose leader is in the store's hands. Should the store panic, the members are told, and nobody waits for a
-/// leader that is gone.
-struct Abandoned<'a> {
+/// A group with its leader. However the leader ends, the next group gets one. Should it panic, the members are told, and
+/// nothing is committed any more: nobody waits for a leader that is gone.
+struct Led<'a> {
     committer: &'a Committer,
-    slots: &'a [(Arc<Slot>, u64)],
-    handed_over: &'a Cell<bool>,
+    slots: Vec<Arc<Slot>>,
+    stage: Cell<Stage>,
+    handed_over: Cell<bool>,
 }
 
-impl Abandoned<'_> {
-    fn was_not(self) {
-        std::mem::forget(self);
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The store knows nothing of it.
+    Forming,
+    /// It is in the store's hands.
+    Committing,
+    /// Every member knows its outcome.
+    Told,
 }
 
-impl Drop for Abandoned<'_> {
+impl Drop for Led<'_> {
     fn drop(&mut self) {
-        let cause = "the metadata store panicked during a commit";
-        self.committer.poisoned.get_or_init(|| cause.to_owned());
-        for (slot, _) in self.slots {
-            let error = StorageError::Poisoned { cause: cause.to_owned() };
-            slot.finish(Err(Refusal::Store(CommitError::Unknown(error))));
+        let stage = self.stage.get();
+        if stage != Stage::Told {
+            let cause = "the leader of a commit panicked";
+            self.committer.poisoned.get_or_init(|| cause.to_owned());
+            for slot in &self.slots {
+                let error = StorageError::Poisoned { cause: cause.to_owned() };
+                slot.abandon(Refusal::Store(match stage {
+                    Stage::Forming => CommitError::Failed(error),
+                    _ => CommitError::Unknown(error),
+                }));
+            }
         }
         if !self.handed_over.get() {
             self.committer.hand_over();
@@ -443,6 +450,15 @@ impl Slot {
     fn finish(&self, outcome: Result<u64, Refusal>) {
         *self.state.lock() = SlotState::Done(Some(outcome));
         self.changed.notify_one();
+    }
+
+    /// Tells the waiter that there is nobody any more who would tell it more, unless somebody has.
+    fn abandon(&self, refusal: Refusal) {
+        let mut state = self.state.lock();
+        if !matches!(*state, SlotState::Done(_)) {
+            *state = SlotState::Done(Some(Err(refusal)));
+            self.changed.notify_one();
+        }
     }
 }
 
