@@ -208,7 +208,13 @@ impl Engine {
         };
         let time = EngineTime::resume(clock_row, components.clock.as_ref(), options.closed_time_ms_max);
         let txn = Transactor {
-            committer: Committer::new(Arc::clone(&metadata), last_sequence, Arc::clone(&components.clock), time),
+            committer: Committer::new(
+                Arc::clone(&metadata),
+                last_sequence,
+                Arc::clone(&components.clock),
+                time,
+                options.lock_wait_ms,
+            ),
             store: metadata,
             entropy: Arc::clone(&components.entropy),
             in_doubt: Mutex::default(),

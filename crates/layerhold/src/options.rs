@@ -62,7 +62,8 @@ pub struct Options {
     /// earliest; blobs of which a read failed are looked at in between. Default 7 days; where the store is too large for the
     /// rate, one pass follows the other.
     pub scrub_interval_ms: u64,
-    /// How long a call waits for a row lock, or for another writer of the same upload session. Default 10 s.
+    /// How long a call waits for a row lock, for another writer of the same upload session, or, where the medium hangs, for the
+    /// commits before its own. Default 10 s.
     pub lock_wait_ms: u64,
     /// With less room than this on the medium, what needs room is refused with `NoSpace`; what takes something away, and
     /// all reads, go on. With less than a quarter of it a store does not open. 0 turns both off. Default 64 MiB.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use layerhold::directory::Place;
 use layerhold::store::fs::FileSystem;
 use layerhold::store::journaled::{Journaled, JournaledOptions};
 use layerhold::store::local::LocalBlobStore;
@@ -15,7 +16,9 @@ use layerhold::{
     PartRange, RegistryName, Repository, RepositoryName, RepositorySettings, StorageError, Stores, TagMutability,
 };
 use layerhold_testkit::engine::{self, TestEngine};
+use layerhold_testkit::file_table::FileTableHome;
 use layerhold_testkit::fs::{SimFileSystem, damage};
+use layerhold_testkit::witness::{Witness, small_options};
 
 /// Long enough to be staged in a file.
 const LEN: usize = 40_000;
@@ -340,3 +343,45 @@ fn a_panic_while_a_group_is_formed_keeps_nobody_waiting() {
     assert!(in_a_group > 0, "a group reads the counters that it changes");
 }
 
+#[test]
+fn a_medium_that_hangs_keeps_nobody_waiting_who_is_not_in_its_hands() {
+    let fs = SimFileSystem::new(1);
+    let shared: Arc<dyn FileSystem> = Arc::new(fs.clone());
+    let place = Place::new(Arc::clone(&shared), Arc::new(FileTableHome::new(shared)));
+    let options = small_options().with_lock_wait_ms(200);
+    let engine = Engine::create_in(&place, options, Components { spawner: None, ..Components::default() }).unwrap();
+    let mut witness = Witness::begin(&engine).unwrap();
+    witness.work(&engine, 1).unwrap();
+    let registry = engine.registry(&RegistryName::parse("witness").unwrap());
+    let app = registry.repository(&RepositoryName::parse("app").unwrap());
+    let call = Call::anonymous();
+
+    let (hung, hangs) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    fs.watch(Some(Box::new(move |_| {
+        let _ = hung.send(());
+        let _ = released.recv();
+    })));
+    // One thread for each, so that one that waits for ever is told from one that waits long.
+    let (told, hears) = std::sync::mpsc::channel();
+    let say = |what: &'static str, kind: Option<ErrorKind>| told.send((what, kind)).unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| app.put_blob(b"one", &Expected::Computed, &call));
+        hangs.recv().unwrap();
+        scope.spawn(|| say("a commit", app.put_blob(b"two", &Expected::Computed, &call).err().map(|e| e.kind())));
+        scope.spawn(|| say("maintenance", engine.maintain().err().map(|e| e.kind())));
+        scope.spawn(|| say("an unsynced commit", app.begin_upload(Algorithm::Sha256, &call).err().map(|e| e.kind())));
+        let answers: Vec<_> =
+            (0..3).map_while(|_| hears.recv_timeout(std::time::Duration::from_secs(20)).ok()).collect();
+        let looked = witness.check(&engine, witness.sequence);
+        drop(release);
+        assert_eq!(answers.len(), 3, "somebody waits: {answers:?}");
+        for (what, kind) in answers {
+            assert_eq!(kind, Some(ErrorKind::Unavailable), "{what}");
+        }
+        assert_eq!(looked.unwrap().damaged, 0, "reads go on");
+        first.join().unwrap().unwrap();
+    });
+    app.put_blob(b"two", &Expected::Computed, &call).unwrap();
+    engine.close().unwrap();
+}

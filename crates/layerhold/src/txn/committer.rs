@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -65,6 +66,8 @@ pub(crate) struct Committer {
     store: Arc<dyn MetadataStore>,
     clock: Arc<dyn Clock>,
     time: EngineTime,
+    /// How long a submission waits to be put into a group.
+    wait_ms_max: u64,
     queue: Mutex<Queue>,
     ledger: Mutex<Ledger>,
     /// Why nothing can be committed any more: the outcome of an earlier group is not known.
@@ -134,10 +137,11 @@ impl Committer {
         last_sequence: u64,
         clock: Arc<dyn Clock>,
         time: EngineTime,
+        wait_ms_max: u64,
     ) -> Self {
         let ledger = Ledger { last_sequence, applied_sequence: last_sequence, counters: HashMap::new() };
         let (queue, ledger) = (Mutex::default(), Mutex::new(ledger));
-        Self { store, clock, time, queue, ledger, poisoned: OnceLock::new() }
+        Self { store, clock, time, wait_ms_max, queue, ledger, poisoned: OnceLock::new() }
     }
 
     /// Engine time, in milliseconds.
@@ -183,6 +187,9 @@ impl Committer {
     }
 
     /// Commits and waits; the sequence of the commit, which is durable and readable when this returns.
+    ///
+    /// Where the groups before it do not end in time it is refused with [`StorageError::Unavailable`] and certainly absent.
+    /// Once it is in a group it waits for the outcome, however long that takes: nothing else could be said for certain.
     pub(crate) fn submit(&self, submission: Submission) -> Result<u64, Refusal> {
         let bytes = submission.batch.as_bytes().len();
         let state = Mutex::new(SlotState::Waiting(Some(submission)));
@@ -195,6 +202,7 @@ impl Committer {
         if lead {
             self.lead();
         }
+        let since_ms = self.clock.monotonic_ms();
         loop {
             let mut state = slot.state.lock();
             match &mut *state {
@@ -211,8 +219,32 @@ impl Committer {
                     drop(state);
                     self.lead();
                 }
-                SlotState::Waiting(_) => slot.changed.wait(&mut state),
+                // In a group: what becomes of it is known when the store says so, and not before.
+                SlotState::Waiting(None) => slot.changed.wait(&mut state),
+                SlotState::Waiting(Some(_)) => {
+                    let waited_ms = self.clock.monotonic_ms().saturating_sub(since_ms);
+                    let left = Duration::from_millis(self.wait_ms_max.saturating_sub(waited_ms));
+                    if slot.changed.wait_for(&mut state, left).timed_out() {
+                        drop(state);
+                        if self.withdraw(&slot) {
+                            let waited_ms = self.wait_ms_max;
+                            let error = StorageError::Unavailable { what: "the commits before this one", waited_ms };
+                            return Err(Refusal::Store(CommitError::Failed(error)));
+                        }
+                    }
+                }
             }
+        }
+    }
+
+    /// Takes a waiter out of the queue, unless it is in a group or to lead one.
+    fn withdraw(&self, slot: &Arc<Slot>) -> bool {
+        let mut queue = self.queue.lock();
+        let waits = matches!(&*slot.state.lock(), SlotState::Waiting(Some(_)));
+        let place = queue.waiting.iter().position(|other| Arc::ptr_eq(other, slot));
+        match place.filter(|_| waits) {
+            Some(place) => queue.waiting.remove(place).is_some(),
+            None => false,
         }
     }
 
