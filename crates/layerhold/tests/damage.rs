@@ -115,11 +115,11 @@ fn judge(rest: &Rest, fs: &SimFileSystem, what: &str, tally: &mut Tally) {
             tally.harmless += 1;
             return;
         }
-        Err(
-            StorageError::Corrupt { .. }
-            | StorageError::AcknowledgedDataLoss { .. }
-            | StorageError::UnknownFormat { .. },
-        ) => {}
+        Err(StorageError::Corrupt { .. } | StorageError::UnknownFormat { .. }) => {}
+        Err(StorageError::AcknowledgedDataLoss { expected, recovered }) => {
+            let said = (examination.verdict, examination.expected, examination.recovered);
+            assert_eq!(said, (Verdict::Loss, Some(expected), recovered), "{what}: the refusal says something else");
+        }
         Err(other) => panic!("{what}: {other:?}"),
     }
     tally.refused += 1;

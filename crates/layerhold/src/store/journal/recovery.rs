@@ -94,14 +94,19 @@ impl Journal {
             segments.push(Segment::open(&*fs, &store_id, number, mode)?);
         }
         let full = full_segments(&segments);
-        let scanned = scan_needed(segments, applied_sequence, marked)?;
+        let scanned = scan_needed(segments, applied_sequence)?;
         let chain = follow(&scanned, applied_sequence, marked);
         if chain.split {
             let what = format!("table between groups applied_sequence={applied_sequence}");
             return Err(StorageError::corrupt(what));
         }
-        if chain.proven > chain.recovered {
-            return Err(StorageError::AcknowledgedDataLoss { expected: chain.proven, recovered: chain.recovered });
+        let recovered = chain.recovered.max(applied_sequence);
+        if chain.proven > recovered {
+            return Err(StorageError::AcknowledgedDataLoss { expected: chain.proven, recovered });
+        }
+        if chain.recovered < recovered {
+            let what = format!("the journal ends at {} before the table at {recovered}", chain.recovered);
+            return Err(StorageError::corrupt(what));
         }
         if let Some(number) = chain.missing_segment {
             return Err(StorageError::corrupt(format!("{} is missing", segment::segment_path(number).display())));
@@ -198,12 +203,13 @@ fn full_segments(segments: &[Segment]) -> VecDeque<Full> {
 
 /// Reads the segments that may hold something above `applied`. Older ones may have holes among them: they were
 /// retired, and a crash may have kept any of the removals from the medium.
-fn scan_needed(mut segments: Vec<Segment>, applied: u64, marked: u64) -> Result<Vec<Scanned>, StorageError> {
+fn scan_needed(mut segments: Vec<Segment>, applied: u64) -> Result<Vec<Scanned>, StorageError> {
+    if segments.is_empty() {
+        return Err(no_segments());
+    }
     let before = |segment: &Segment| segment.header.first_sequence.saturating_sub(1);
-    let newest = segments.iter().map(before).max().ok_or_else(no_segments)?;
-    let Some(start) = segments.iter().rposition(|segment| before(segment) <= applied) else {
-        return Err(StorageError::AcknowledgedDataLoss { expected: newest.max(marked), recovered: applied });
-    };
+    // Where none is early enough there is a gap, and all of them say how much is missing.
+    let start = segments.iter().rposition(|segment| before(segment) <= applied).unwrap_or(0);
     let scanned = |segment: Segment| Ok(Scanned { records: scan(&segment)?, segment });
     let mut needed = segments.drain(start..).map(scanned).collect::<Result<VecDeque<_>, StorageError>>()?;
     // A crash may have come between the making of the newest segment and the end of the one before.
