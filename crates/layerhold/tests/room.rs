@@ -18,7 +18,7 @@ use layerhold::{
 };
 use layerhold_testkit::engine::ManualClock;
 use layerhold_testkit::file_table::FileTableHome;
-use layerhold_testkit::fs::{SimFileSystem, damage};
+use layerhold_testkit::fs::{FailingFileSystem, Failure, Fault, Repeat, SimFileSystem, damage};
 use layerhold_testkit::witness::{Witness, small_options};
 
 const FREE: u64 = 256 << 10;
@@ -255,4 +255,40 @@ fn a_call_that_was_carried_out_is_told_so_where_nothing_new_is_taken() {
     engine.close().unwrap();
     assert_eq!(app.untag(&Tag::parse("v1").unwrap(), &under(4)).unwrap(), untagged);
     assert_eq!(app.untag(&Tag::parse("v1").unwrap(), &under(5)).unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_failed_sync_of_the_journals_directory_ends_all_writing() {
+    // Segments of one group each; with four full ones the commit takes some back by itself, with five maintenance does.
+    for (full_segments_max, groups) in [(1, 3), (4, 6)] {
+        let fs = FailingFileSystem::over(&SimFileSystem::new(1));
+        let shared: Arc<dyn FileSystem> = Arc::new(fs.clone());
+        let options = JournaledOptions::default()
+            .with_guard_checks(false)
+            .with_segment_bytes(8 << 10)
+            .with_full_segments_max(full_segments_max);
+        let store = Journaled::create(shared, MemTable::new(), [1; 16], options).unwrap();
+        let commit = |sequence: u64| {
+            let mut batch = Batch::new();
+            batch.put(b"key", &[7; 3000]);
+            let member = Member { locks: store.lock_and_get(&[]).unwrap(), batch };
+            store.commit(&[member], sequence, Durability::Synced, &mut || ())
+        };
+        (1..=groups).for_each(|sequence| commit(sequence).unwrap());
+        let arm = |nth| {
+            let call = Some(layerhold_testkit::fs::Call::SyncDir);
+            fs.arm(Fault { call, nth, failure: Failure::Eio, repeat: Repeat::Once });
+        };
+        if full_segments_max == 1 {
+            // The first one belongs to the new segment.
+            arm(2);
+            commit(groups + 1).unwrap();
+        } else {
+            arm(1);
+            store.maintain().unwrap_err();
+        }
+        assert_eq!(fs.fired(), 1);
+        let refused = commit(groups + 2).unwrap_err();
+        assert!(matches!(refused, CommitError::Failed(StorageError::Poisoned { .. })), "{refused:?}");
+    }
 }

@@ -377,7 +377,12 @@ impl<T: Table> Journaled<T> {
             };
             match recycled {
                 Some(path) => {
-                    let spare = full.recycle(&self.fs, path)?;
+                    // After a failed sync of the journal's directory no name in it is certain, those of later segments included.
+                    let spare = full.recycle(&self.fs, path).inspect_err(|error| {
+                        if error.is_failed_sync() {
+                            self.poison(error);
+                        }
+                    })?;
                     if let Some(spare) = self.journal.lock().offer_spare(spare) {
                         spare.remove(&*self.fs)?;
                     }
