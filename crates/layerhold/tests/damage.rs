@@ -380,6 +380,29 @@ fn a_second_loss_of_everything_uses_no_sequence_again() {
 }
 
 #[test]
+fn a_store_whose_parts_belong_to_two_goes_on_as_the_one_of_its_table() {
+    let mut others = at_rest().into_iter();
+    let (rest, other) = (others.next_back().unwrap(), others.next_back().unwrap());
+    for mark_too in [false, true] {
+        let fs = rest.fs.kill();
+        damage::delete(&fs, Path::new("FORMAT")).unwrap();
+        let is_taken = |path: &Path| path.starts_with("journal") && (mark_too || !path.ends_with("mark"));
+        for (path, _) in files(&fs).into_iter().filter(|(path, _)| is_taken(path)) {
+            damage::delete(&fs, &path).unwrap();
+        }
+        for (path, bytes) in files(&other.fs).into_iter().filter(|(path, _)| is_taken(path)) {
+            fs.create_new(&path).unwrap().write_all_at(&bytes, 0).unwrap();
+        }
+        fs.settle();
+        let examination = examine(&fs);
+        assert_eq!(examination.choices, [Choice::AcceptLoss], "{examination:?}");
+        assert!(examination.recovered > 0, "{examination:?}");
+        let engine = lead_out(&fs, "two stores");
+        rest.witness.check(&engine, examination.recovered).unwrap();
+    }
+}
+
+#[test]
 fn what_was_never_a_store_or_never_became_one_is_said_to_be_none() {
     let refused = |fs: &SimFileSystem| {
         for error in [open(fs).unwrap_err(), recovery::examine_in(&place(fs)).unwrap_err()] {

@@ -134,6 +134,8 @@ pub(crate) struct Facts {
     applied: u64,
     /// What the journal says, if anything tells whose it is.
     survey: Option<Survey>,
+    /// A number that no segment of the journal has.
+    next_segment: u64,
     /// Opening judges the store whole; whether it gives a tail up.
     sound: Option<bool>,
     /// The directory of blobs is there, or nothing says that a file should be in it.
@@ -200,6 +202,10 @@ impl Facts {
         let applied = table.as_ref().map_or(Ok(0), |table| table.applied_sequence())?;
         let mendable = table.is_none() && place.table.mendable()?;
         let survey = store_id.map(|id| journal::survey(&place.fs, &id, applied)).transpose()?;
+        let next_segment = match &survey {
+            Some(survey) => survey.next_number,
+            None => journal::next_number(&*place.fs)?,
+        };
         let sound = match directory::judge(place, OpenMode::Read) {
             Ok(judged) => Some(judged.journal.tail_dropped()),
             Err(StorageError::AcknowledgedDataLoss { .. }) => None,
@@ -227,6 +233,7 @@ impl Facts {
             table,
             applied,
             survey,
+            next_segment,
             sound,
             blobs_whole: blobs_there,
         };
@@ -341,7 +348,7 @@ impl Facts {
             components.entropy.fill(&mut drawn);
             drawn
         });
-        let segment = self.survey.as_ref().map_or(1, |survey| survey.next_number);
+        let segment = self.next_segment;
         let new_table = self.table.is_none();
         let rebuild = Rebuild { store_id, expected, recovered, sequence, segment, new_table };
         Plan::new(choice, by, components, aside, Step::Rebuild(rebuild))
@@ -389,7 +396,8 @@ enum Said {
     ByBoth,
 }
 
-/// The id that every file but FORMAT names, if one does and none another.
+/// The id that every file but FORMAT names; the table's where they name several. Without the table's rows there is nothing that
+/// a journal could be put behind.
 fn agreed_id(place: &Place, table: Option<&dyn Table>) -> Result<Option<(StoreId, Said)>, StorageError> {
     let mut ids = journal::store_ids(&*place.fs)?;
     let by_table = table.map(directory::identity).transpose()?.flatten().map(|row| row.store_id);
@@ -397,8 +405,9 @@ fn agreed_id(place: &Place, table: Option<&dyn Table>) -> Result<Option<(StoreId
     ids.extend(by_table);
     ids.sort_unstable();
     ids.dedup();
-    Ok(match ids.as_slice() {
-        [id] => Some((*id, said)),
+    Ok(match (ids.as_slice(), by_table) {
+        ([id], _) => Some((*id, said)),
+        (_, Some(id)) => Some((id, Said::ByOne)),
         _ => None,
     })
 }

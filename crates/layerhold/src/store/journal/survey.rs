@@ -113,6 +113,22 @@ pub(crate) fn survey(fs: &Arc<dyn FileSystem>, store_id: &StoreId, applied: u64)
     })
 }
 
+/// A number above that of every file that bears the name of a segment, whosever they are.
+///
+/// # Errors
+/// Those of the file system.
+pub(crate) fn next_number(fs: &dyn FileSystem) -> Result<u64, StorageError> {
+    Ok(numbers(fs)?.last().map_or(1, |last| last.saturating_add(1)))
+}
+
+fn numbers(fs: &dyn FileSystem) -> Result<Vec<u64>, StorageError> {
+    match segment::list(fs) {
+        Ok((numbers, _)) => Ok(numbers),
+        Err(StorageError::Corrupt { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
 /// The records of one file, under the number that it is known by.
 fn what_is_left(fs: &dyn FileSystem, store_id: &StoreId, named: u64) -> Result<Option<Scanned>, StorageError> {
     let name = segment::segment_path(named);
@@ -149,12 +165,7 @@ fn begins_with(found: &Found) -> u64 {
 /// Those of the file system.
 pub(crate) fn store_ids(fs: &dyn FileSystem) -> Result<Vec<StoreId>, StorageError> {
     let mut ids: Vec<StoreId> = mark::Mark::statements(fs)?.into_iter().map(|(id, _)| id).collect();
-    let numbers = match segment::list(fs) {
-        Ok((numbers, _)) => numbers,
-        Err(StorageError::Corrupt { .. }) => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    for number in numbers {
+    for number in numbers(fs)? {
         let name: PathBuf = segment::segment_path(number);
         ids.extend(header_id(fs, &name)?);
     }
