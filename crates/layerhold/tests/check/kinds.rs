@@ -439,6 +439,20 @@ fn the_change_log() {
         },
         &["changes-behind", "operation-excess"],
     );
+    // Only an accepted loss explains a gap, and only one above what it brought back.
+    let gap_before = |choice: u8, recovered: u64| {
+        move |s: &mut Scene| {
+            let row = s.get(&keys::change(6)).unwrap();
+            let principal_len = usize::from(row[36]);
+            let event = [&[7, choice, 0][..], &recovered.to_be_bytes()].concat();
+            s.put(&keys::change(6), &[&row[..37 + principal_len], &event].concat());
+            s.delete(&keys::change(5));
+        }
+    };
+    let (restore, accept_loss) = (1, 2);
+    kept(gap_before(accept_loss, 4), &["operation-excess"]);
+    kept(gap_before(accept_loss, 5), &["change-gap", "operation-excess"]);
+    kept(gap_before(restore, 4), &["change-gap", "operation-excess"]);
     let operation = |s: &Scene| {
         let change = &s.test.engine().changes(4, 1).unwrap()[0];
         keys::operation(&change.operation_id.0)

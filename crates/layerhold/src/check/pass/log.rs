@@ -4,6 +4,7 @@ use crate::change::{ChangeRow, Event};
 use crate::format::keys::{self, Family};
 use crate::format::parsed::{self, Key};
 use crate::format::values::{OperationRow, Row};
+use crate::recovery::Choice;
 use crate::store::View;
 
 use super::super::case::{Case, Verdict};
@@ -25,8 +26,11 @@ impl Examination<'_> {
             self.read_rows(1)?;
             // A gap is one also where its end does not decode.
             if let Some(Key::Change(sequence)) = Key::parse(key) {
-                // An accepted loss leaves one, right before the change that speaks of it.
-                let accepted = ChangeRow::decode(value).is_ok_and(|row| matches!(row.event, Event::Recovered { .. }));
+                // An accepted loss leaves one, right before the change that speaks of it: above what it brought back.
+                let accepted = ChangeRow::decode(value).is_ok_and(|row| match row.event {
+                    Event::Recovered { choice: Choice::AcceptLoss, recovered, .. } => next > recovered,
+                    _ => false,
+                });
                 if sequence > next && !accepted {
                     let fault = Fault::ChangeGap { first: next, last: sequence - 1 };
                     self.pronounce(&Case::Row(Key::Change(sequence)), Verdict::leave(fault, GONE))?;
