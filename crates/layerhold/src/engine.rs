@@ -414,6 +414,8 @@ impl Inner {
 
     /// Whether mutations are accepted at all.
     pub(crate) fn check_writable(&self) -> Result<(), StorageError> {
+        // Before anything else, so that a full medium that poisoned the store has room when it is opened again.
+        self.access.room.relieve();
         if self.closed.load(Ordering::Acquire) {
             return Err(StorageError::Closed);
         }
@@ -425,7 +427,6 @@ impl Inner {
             let reason = format!("{FAILED_SYNCS_MAX} syncs of files failed within {FAILED_SYNCS_MS} ms");
             return Err(StorageError::ReadOnly { reason });
         }
-        self.access.room.relieve();
         Ok(())
     }
 

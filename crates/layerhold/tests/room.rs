@@ -167,6 +167,30 @@ fn maintenance_gives_room_back_where_there_is_none_for_its_own_files() {
     assert!(fs.space().unwrap().available >= 15_000);
 }
 
+#[test]
+fn a_store_that_a_full_medium_stopped_gives_its_ballast_up_to_be_opened_again() {
+    let sim = SimFileSystem::new(1);
+    let failing = FailingFileSystem::over(&sim);
+    let shared: Arc<dyn FileSystem> = Arc::new(failing.clone());
+    let place = Place::new(Arc::clone(&shared), Arc::new(FileTableHome::new(shared)));
+    let engine = Engine::create_in(&place, options(), components()).unwrap();
+    let mut witness = Witness::begin(&engine).unwrap();
+    witness.work(&engine, 3).unwrap();
+    let call = Call::anonymous();
+    let put = || repository(&engine).put_blob(b"bytes", &Expected::Computed, &call).unwrap_err().kind();
+    let sync = Some(layerhold_testkit::fs::Call::SyncData);
+    failing.arm(Fault { call: sync, nth: 1, failure: Failure::Enospc, repeat: Repeat::Once });
+    assert_eq!(put(), ErrorKind::Indeterminate, "the journal found no room");
+    assert!(has_ballast(&sim));
+    leave(&sim, 0);
+    assert_eq!(put(), ErrorKind::ReadOnly, "nothing is written before it is opened again");
+    assert!(!has_ballast(&sim), "it was given up");
+    assert_eq!(witness.check(&engine, witness.sequence).unwrap().damaged, 0, "reads go on");
+    drop(engine);
+    let engine = Engine::open_in(&place, options(), components()).unwrap();
+    assert_eq!(witness.check(&engine, witness.sequence).unwrap().damaged, 0);
+}
+
 /// A table that panics in one call.
 #[derive(Default)]
 struct Panicking {
