@@ -65,8 +65,9 @@ pub struct Options {
     /// How long a call waits for a row lock, for another writer of the same upload session, or, where the medium hangs, for the
     /// commits before its own. Default 10 s.
     pub lock_wait_ms: u64,
-    /// With less room than this on the medium, what needs room is refused with `NoSpace`; what takes something away, and
-    /// all reads, go on. With less than a quarter of it a store does not open. 0 turns both off. Default 64 MiB.
+    /// With less room than this on the medium, or where fewer than 256 files can still be made, what needs room is refused with
+    /// `NoSpace`; what takes something away, and all reads, go on. With less than a quarter of either a store does not open. 0
+    /// turns all of this off. Default 64 MiB.
     pub free_bytes_min: u64,
     /// Length of a file that is given up when the medium is nearly full, so that deletions still find room. 0 for none.
     /// Default 64 MiB.

@@ -1,8 +1,8 @@
 //! Room on the medium: what needs room stops before there is none, so that what makes room goes on.
 //!
-//! Two reserves. Below a first mark of free bytes everything that needs room is refused; what is left serves deletions,
-//! which also write: to the journal, and to the table when it is flushed. Should others fill the medium all the same, a
-//! ballast file is given up, and is made again once there is plenty.
+//! Two reserves. Below a first mark of free bytes, or of files that can still be made, everything that needs room is refused;
+//! what is left serves deletions, which also write: to the journal, and to the table when it is flushed. Should others fill
+//! the medium all the same, a ballast file is given up, and is made again once there is plenty.
 
 use std::io;
 use std::path::Path;
@@ -16,6 +16,12 @@ use crate::store::fs::{self, FileSystem};
 
 /// Its name below the root of the store.
 pub(crate) const BALLAST: &str = "ballast";
+
+/// Files that are left for deletions: segments of the journal, and what the table makes when it is flushed and compacted.
+const FILES_MIN: u64 = 256;
+
+/// A store opens with this part of either reserve.
+const OPENING: u64 = 4;
 
 /// See the module.
 #[derive(Debug)]
@@ -51,7 +57,7 @@ impl Room {
             ballast: Mutex::new(fs::exists(&**fs, Path::new(BALLAST)).map_err(io)?),
         };
         medium.relieve();
-        medium.require(options.free_bytes_min / 4, "open the store")?;
+        medium.require(OPENING, "open the store")?;
         Ok(Self { medium: Some(medium) })
     }
 
@@ -60,7 +66,7 @@ impl Room {
     /// # Errors
     /// [`StorageError::NoSpace`].
     pub(crate) fn admit(&self) -> Result<(), StorageError> {
-        self.medium.as_ref().map_or(Ok(()), |medium| medium.require(medium.free_bytes_min, "admit a write"))
+        self.medium.as_ref().map_or(Ok(()), |medium| medium.require(1, "admit a write"))
     }
 
     /// Gives the ballast up where there is next to no room.
@@ -79,13 +85,19 @@ impl Room {
 }
 
 impl Medium {
-    /// Free bytes. Where the system does not say, the write itself will.
-    fn available(&self) -> u64 {
-        self.fs.space().map_or(u64::MAX, |space| space.available)
+    /// Free bytes, and files that can still be made. Where the system does not say, the write itself will.
+    fn available(&self) -> (u64, u64) {
+        self.fs.space().map_or((u64::MAX, u64::MAX), |space| (space.available, space.files))
     }
 
-    fn require(&self, bytes: u64, operation: &'static str) -> Result<(), StorageError> {
-        if bytes == 0 || self.available() >= bytes {
+    /// An error where less than `1 / part` of the reserves is free.
+    fn require(&self, part: u64, operation: &'static str) -> Result<(), StorageError> {
+        let bytes_min = self.free_bytes_min / part;
+        if bytes_min == 0 {
+            return Ok(());
+        }
+        let (bytes, files) = self.available();
+        if bytes >= bytes_min && files >= FILES_MIN / part {
             return Ok(());
         }
         let path = self.fs.native_root().map(Path::to_owned).unwrap_or_default();
@@ -94,7 +106,7 @@ impl Medium {
 
     fn relieve(&self) {
         let mut there = self.ballast.lock();
-        if *there && self.available() < self.free_bytes_min / 4 {
+        if *there && self.available().0 < self.free_bytes_min / OPENING {
             // Should it not go, the next one tries again.
             *there = fs::remove_if_there(&*self.fs, Path::new(BALLAST)).is_err();
         }
@@ -103,7 +115,7 @@ impl Medium {
     fn keep_ballast(&self) {
         let mut there = self.ballast.lock();
         let plenty = self.free_bytes_min.saturating_add(self.ballast_bytes.saturating_mul(2));
-        if *there || self.ballast_bytes == 0 || self.available() < plenty {
+        if *there || self.ballast_bytes == 0 || self.available().0 < plenty {
             return;
         }
         let path = Path::new(BALLAST);

@@ -168,6 +168,49 @@ fn maintenance_gives_room_back_where_there_is_none_for_its_own_files() {
 }
 
 #[test]
+fn a_medium_that_runs_out_of_files_takes_deletions_and_reads_to_the_last_one() {
+    const FILES: u64 = 256;
+    let fs = SimFileSystem::new(1);
+    let engine = Engine::create_in(&place(&fs), options(), components()).unwrap();
+    let mut witness = Witness::begin(&engine).unwrap();
+    witness.work(&engine, 3).unwrap();
+    let repository = repository(&engine);
+    let call = Call::anonymous();
+    let large = vec![7; 50_000];
+
+    fs.leave_files(FILES + 5);
+    repository.put_blob(&large, &Expected::Computed, &call).unwrap();
+    fs.leave_files(FILES - 1);
+    let no_space = |error: ErrorKind| assert_eq!(error, ErrorKind::NoSpace);
+    no_space(repository.begin_upload(Algorithm::Sha256, &call).unwrap_err().kind());
+    no_space(repository.put_blob(&large, &Expected::Computed, &call).unwrap_err().kind());
+    no_space(repository.put_blob(b"small", &Expected::Computed, &call).unwrap_err().kind());
+    assert_eq!(witness.check(&engine, witness.sequence).unwrap().damaged, 0);
+    fs.leave_files(0);
+    repository.delete_image(&ImageId::from(layerhold::Reference::Tag(Tag::parse("v1").unwrap())), &call).unwrap();
+    // The journal's next segment is a file, and so is what a table makes.
+    fs.leave_files(FILES / 4);
+    engine.maintain().unwrap();
+    engine.close().unwrap();
+    drop((repository, engine));
+
+    fs.leave_files(FILES / 4 - 1);
+    let before = fs.fingerprint();
+    let error = Engine::open_in(&place(&fs), options(), components()).unwrap_err();
+    assert!(matches!(error, StorageError::NoSpace { .. }), "{error:?}");
+    assert_eq!(fs.fingerprint(), before, "nothing was changed");
+    drop(Engine::open_read_only_in(&place(&fs), options(), components()).unwrap());
+    drop(Engine::open_in(&place(&fs), options().with_free_bytes_min(0), components()).unwrap());
+    fs.leave_files(u64::MAX);
+    let engine = Engine::open_in(&place(&fs), options(), components()).unwrap();
+    engine
+        .registry(&RegistryName::parse("witness").unwrap())
+        .repository(&RepositoryName::parse("app").unwrap())
+        .put_blob(&large, &Expected::Computed, &call)
+        .unwrap();
+}
+
+#[test]
 fn a_store_that_a_full_medium_stopped_gives_its_ballast_up_to_be_opened_again() {
     let sim = SimFileSystem::new(1);
     let failing = FailingFileSystem::over(&sim);

@@ -37,13 +37,15 @@ pub struct Entry {
     pub kind: EntryKind,
 }
 
-/// Room on the medium, in bytes.
+/// Room on the medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// What an ordinary process may still use.
+    /// The bytes that an ordinary process may still use.
     pub available: u64,
-    /// The size of the file system.
+    /// The size of the file system, in bytes.
     pub total: u64,
+    /// How many more files and directories an ordinary process may make; `u64::MAX` where bytes alone limit them.
+    pub files: u64,
 }
 
 /// What is known of a medium before anything is written to it.

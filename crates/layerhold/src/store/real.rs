@@ -149,6 +149,8 @@ impl FileSystem for RealFileSystem {
         Ok(Space {
             available: stat.f_bavail.saturating_mul(stat.f_frsize),
             total: stat.f_blocks.saturating_mul(stat.f_frsize),
+            // Where inodes are made as they are needed, both numbers are 0.
+            files: if stat.f_files == 0 { u64::MAX } else { stat.f_favail },
         })
     }
 

@@ -52,6 +52,7 @@ struct State {
     fail_sync: Option<u64>,
     capacity: u64,
     used: u64,
+    files_max: u64,
     watcher: Option<Watcher>,
 }
 
@@ -115,6 +116,7 @@ impl SimFileSystem {
             fail_sync: None,
             capacity: u64::MAX,
             used,
+            files_max: u64::MAX,
             watcher: None,
         };
         Self { state: Arc::new(Mutex::new(state)) }
@@ -135,7 +137,7 @@ impl SimFileSystem {
     pub fn copy(&self) -> Self {
         let state = self.state();
         let copy = Self::found_with(state.tree.clone(), mix(state.seed ^ state.calls), state.used);
-        copy.state().capacity = state.capacity;
+        (copy.state().capacity, copy.state().files_max) = (state.capacity, state.files_max);
         copy
     }
 
@@ -196,6 +198,13 @@ impl SimFileSystem {
     /// Limits the sum of all file lengths; more is `StorageFull`. What is deleted is free at once.
     pub fn set_capacity(&self, bytes: u64) {
         self.state().capacity = bytes;
+    }
+
+    /// Leaves room for `files` more files and directories; beyond that making one is `StorageFull`. What is deleted makes room
+    /// at once.
+    pub fn leave_files(&self, files: u64) {
+        let mut state = self.state();
+        state.files_max = state.files().saturating_add(files);
     }
 
     /// Deletes a directory and everything in it behind the store's back, durably. No call is counted.
@@ -308,6 +317,24 @@ impl State {
         LockHeld::new(String::from_utf8_lossy(&bytes[..len]))
     }
 
+    /// Files and directories that have a name.
+    fn files(&self) -> u64 {
+        let mut named = vec![false; self.tree.nodes.len()];
+        crash::hash(&self.tree.nodes, ROOT, &mut named);
+        named.iter().filter(|named| **named).count() as u64
+    }
+
+    fn files_left(&self) -> u64 {
+        if self.files_max == u64::MAX { u64::MAX } else { self.files_max.saturating_sub(self.files()) }
+    }
+
+    fn create(&mut self, path: &Path, node: Node) -> io::Result<Id> {
+        if self.files_left() == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.tree.create(path, node)
+    }
+
     fn forget(&mut self, id: Id) {
         self.used = self.used.saturating_sub(self.tree.file(id).visible.len());
     }
@@ -327,7 +354,7 @@ impl Debug for SimFileSystem {
 impl FileSystem for SimFileSystem {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn File>> {
         let mut state = self.begin(Kind::Mutating)?;
-        let id = state.tree.create(path, Node::File(Arc::new(FileNode::default())))?;
+        let id = state.create(path, Node::File(Arc::new(FileNode::default())))?;
         Ok(self.handle(id, true))
     }
 
@@ -357,7 +384,7 @@ impl FileSystem for SimFileSystem {
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let node = Node::Directory(Arc::new(DirectoryNode::default()));
-        self.begin(Kind::Mutating)?.tree.create(path, node).map(|_| ())
+        self.begin(Kind::Mutating)?.create(path, node).map(|_| ())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -388,14 +415,15 @@ impl FileSystem for SimFileSystem {
 
     fn space(&self) -> io::Result<Space> {
         let state = self.begin(Kind::Reading)?;
-        Ok(Space { available: state.capacity.saturating_sub(state.used), total: state.capacity })
+        let available = state.capacity.saturating_sub(state.used);
+        Ok(Space { available, total: state.capacity, files: state.files_left() })
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn Debug + Send + Sync>> {
         let mut state = self.begin(Kind::Mutating)?;
         let id = match state.tree.file_at(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                state.tree.create(path, Node::File(Arc::new(FileNode::default())))?
+                state.create(path, Node::File(Arc::new(FileNode::default())))?
             }
             found => found?,
         };
