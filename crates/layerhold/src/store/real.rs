@@ -31,14 +31,22 @@ const REFUSED: [(i64, &str); 6] = [
 ];
 
 /// Those on which a store does what it should and yet does not last, or may not.
-const WARNED: [(i64, &str); 3] = [
+const WARNED: [(i64, &str); 4] = [
     (0x0102_1994, "tmpfs: nothing outlives a restart of the machine"),
     (0x8584_58f6, "ramfs: nothing outlives a restart of the machine"),
     (
         0x794c_7630,
         "overlayfs: what is written lasts only as long as the upper layer, which often goes with its container",
     ),
+    (0x6573_5546, "fuse: syncs and locks are only as good as the program behind it"),
 ];
+
+/// What the kind of a file system says for and against it.
+fn suitability_of(kind: i64) -> Suitability {
+    let said =
+        |list: &[(i64, &str)]| list.iter().find(|(number, _)| *number == kind).map(|(_, words)| (*words).to_owned());
+    Suitability { refused: said(&REFUSED), warning: said(&WARNED) }
+}
 
 /// How many files this process may have open; `None` without a limit.
 #[must_use]
@@ -185,7 +193,7 @@ impl FileSystem for RealFileSystem {
         fs::hard_link(self.native(from)?, self.native(to)?)
     }
 
-    /// Knows network file systems, those that live in memory, FAT, and directories that cannot be synced.
+    /// Knows network file systems, those that live in memory or in a program, FAT, and directories that cannot be synced.
     fn suitability(&self) -> Suitability {
         let kind = match rustix::fs::statfs(&self.root) {
             Ok(stat) => stat.f_type,
@@ -194,11 +202,9 @@ impl FileSystem for RealFileSystem {
                 return Suitability { refused, warning: None };
             }
         };
-        let said = |list: &[(i64, &str)]| {
-            list.iter().find(|(number, _)| *number == kind).map(|(_, words)| (*words).to_owned())
-        };
+        let Suitability { refused, warning } = suitability_of(kind);
         let unsynced = || self.sync_dir(Path::new("")).err().map(|e| format!("directories cannot be synced error={e}"));
-        Suitability { refused: said(&REFUSED).or_else(unsynced), warning: said(&WARNED) }
+        Suitability { refused: refused.or_else(unsynced), warning }
     }
 
     fn native_root(&self) -> Option<&Path> {
@@ -298,5 +304,41 @@ impl File for RealFile {
         bytes.resize(len, 0);
         self.read_exact_at(&mut bytes, offset)?;
         Ok(Box::new(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From linux/magic.h.
+    const NFS: i64 = 0x6969;
+    const SMB: i64 = 0x517b;
+    const CIFS: i64 = 0xff53_4d42;
+    const SMB2: i64 = 0xfe53_4d42;
+    const V9FS: i64 = 0x0102_1997;
+    const MSDOS: i64 = 0x4d44;
+    const FUSE: i64 = 0x6573_5546;
+    const TMPFS: i64 = 0x0102_1994;
+    const OVERLAYFS: i64 = 0x794c_7630;
+    const EXT4: i64 = 0xef53;
+    const XFS: i64 = 0x5846_5342;
+    const BTRFS: i64 = 0x9123_683e;
+
+    #[test]
+    fn media_are_known_by_their_kind() {
+        for (kind, name) in [(NFS, "nfs"), (SMB, "smb"), (CIFS, "cifs"), (SMB2, "smb2"), (V9FS, "9p"), (MSDOS, "fat")] {
+            let said = suitability_of(kind);
+            assert!(said.refused.is_some_and(|reason| reason.starts_with(name)), "{name}");
+            assert_eq!(said.warning, None, "{name}");
+        }
+        for (kind, name) in [(FUSE, "fuse"), (TMPFS, "tmpfs"), (OVERLAYFS, "overlayfs")] {
+            let said = suitability_of(kind);
+            assert!(said.warning.is_some_and(|warning| warning.starts_with(name)), "{name}");
+            assert_eq!(said.refused, None, "{name}");
+        }
+        for kind in [EXT4, XFS, BTRFS] {
+            assert_eq!(suitability_of(kind), Suitability::default());
+        }
     }
 }
