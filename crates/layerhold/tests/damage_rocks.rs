@@ -334,3 +334,24 @@ fn files_of_another_store_are_damage() {
     // FORMAT alone is made good by what the others say.
     assert_eq!((tally.refused, tally.restored), (3, 1), "{tally:?}");
 }
+
+#[test]
+fn a_lock_file_that_is_deleted_under_a_writer_lets_no_second_one_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let engine = Engine::create(&path, small_options()).unwrap();
+    let mut witness = Witness::begin(&engine).unwrap();
+    witness.work(&engine, 3).unwrap();
+    fs::remove_file(path.join("LOCK")).unwrap();
+    let before = state(&path);
+    for _ in 0..2 {
+        let second = Engine::open(&path, small_options()).expect_err("RocksDB has a lock of its own");
+        assert!(matches!(second, StorageError::Locked { .. }), "{second:?}");
+    }
+    assert!(state(&path) == before, "the second one changed nothing");
+    witness.work(&engine, 1).unwrap();
+    assert_eq!(witness.check(&engine, witness.sequence).unwrap().damaged, 0);
+    drop(engine);
+    let engine = Engine::open(&path, small_options()).unwrap();
+    assert_eq!(witness.check(&engine, witness.sequence).unwrap().damaged, 0);
+}
