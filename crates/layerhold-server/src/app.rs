@@ -81,7 +81,9 @@ impl App {
         let key = TokenKey::new(engine.derive_key("tokens of the ECR adapter"));
         let ecr =
             Ecr::new(&engine, registries.clone(), key, Arc::new(SystemClock::default())).map_err(ConfigError::from)?;
-        ecr.create_registries(&Call::anonymous())?;
+        if !config.read_only {
+            ecr.create_registries(&Call::anonymous())?;
+        }
         let create = match config.create_on_push {
             CreateOnPush::Always => layerhold_oci::CreateOnPush::Always,
             // There are no templates yet, so none says that a push may create.

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use layerhold::Options;
 use layerhold::recovery::Agreed;
 
 use crate::command::{Output, Task};
@@ -163,7 +162,7 @@ fn serve_with(file: Option<PathBuf>, given: Settings) -> Outcome {
 }
 
 fn inspect(data: &std::path::Path) -> Outcome {
-    let engine = store::open(data, Options::default())?;
+    let engine = store::open(data, store::anywhere())?;
     let summary = crate::inspect::summarise(&engine)?;
     engine.close()?;
     print(&summary)

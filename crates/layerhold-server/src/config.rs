@@ -11,6 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use layerhold::options::ReadBack;
 use layerhold_ecr::registry::{self, ExternalUrl, RegistryConfig};
 use serde::Deserialize;
 
@@ -173,6 +174,30 @@ pub struct Settings {
     #[arg(long, env = "LAYERHOLD_SCRUB_MIB_PER_S", value_name = "COUNT")]
     pub scrub_mib_per_s: Option<u32>,
 
+    /// With less room than this on the medium pushes are refused, while deletions and reads go on; 0 refuses none
+    /// [default: 64MiB]
+    #[arg(long, env = "LAYERHOLD_FREE_MIN", value_name = "BYTES")]
+    pub free_min: Option<ByteSize>,
+
+    /// Length of a file that is given up when the medium is nearly full; 0 for none [default: 64MiB]
+    #[arg(long, env = "LAYERHOLD_BALLAST", value_name = "BYTES")]
+    pub ballast: Option<ByteSize>,
+
+    /// Read each upload back from the medium before it becomes a blob
+    #[arg(long, env = "LAYERHOLD_READ_BACK", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_name = "BOOL")]
+    pub read_back: Option<bool>,
+
+    /// Keep the store even where the medium cannot keep what it is given: on a network file system, or without locks
+    #[arg(long, env = "LAYERHOLD_ANY_MEDIUM", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_name = "BOOL")]
+    pub any_medium: Option<bool>,
+
+    /// Serve reads alone and change nothing: also what can be proved of a store that does not open
+    #[arg(long, env = "LAYERHOLD_READ_ONLY", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_name = "BOOL")]
+    pub read_only: Option<bool>,
+
     /// Memory of request bodies and answers that are held whole; beyond it clients are told to slow down [default: 256MiB]
     #[arg(long, env = "LAYERHOLD_BODY_MEMORY", value_name = "BYTES")]
     pub body_memory: Option<ByteSize>,
@@ -295,6 +320,16 @@ pub struct Config {
     pub verified_window: Duration,
     /// Bytes a second that the scrub may read; 0 for no scrub.
     pub scrub_bytes_per_s: u64,
+    /// Free bytes below which pushes are refused; 0 for none.
+    pub free_bytes_min: u64,
+    /// Bytes that are given up when the medium is nearly full; 0 for none.
+    pub ballast_bytes: u64,
+    /// Whether uploads are read back before they become blobs.
+    pub read_back: ReadBack,
+    /// Whether the store may be on a medium that cannot keep what it is given.
+    pub any_medium: bool,
+    /// Whether nothing is changed.
+    pub read_only: bool,
     /// Bytes of request bodies and answers held whole at any moment.
     pub body_memory_bytes: u64,
     /// Connections served at once.
@@ -364,6 +399,11 @@ impl Settings {
             memory: self.memory.or(lower.memory),
             verified_window: self.verified_window.or(lower.verified_window),
             scrub_mib_per_s: self.scrub_mib_per_s.or(lower.scrub_mib_per_s),
+            free_min: self.free_min.or(lower.free_min),
+            ballast: self.ballast.or(lower.ballast),
+            read_back: self.read_back.or(lower.read_back),
+            any_medium: self.any_medium.or(lower.any_medium),
+            read_only: self.read_only.or(lower.read_only),
             body_memory: self.body_memory.or(lower.body_memory),
             connections_max: self.connections_max.or(lower.connections_max),
             blocking_threads: self.blocking_threads.or(lower.blocking_threads),
@@ -413,6 +453,11 @@ impl Settings {
             memory_bytes: at_least("memory", self.memory, 512 << 20, 16 << 20)?,
             verified_window: self.verified_window.map_or(Duration::ZERO, |s| s.0),
             scrub_bytes_per_s: u64::from(self.scrub_mib_per_s.unwrap_or(SCRUB_MIB_PER_S)) << 20,
+            free_bytes_min: self.free_min.map_or(FREE_BYTES_MIN, |b| b.0),
+            ballast_bytes: self.ballast.map_or(BALLAST_BYTES, |b| b.0),
+            read_back: if self.read_back == Some(true) { ReadBack::BeforeCommit } else { ReadBack::Never },
+            any_medium: self.any_medium == Some(true),
+            read_only: self.read_only == Some(true),
             body_memory_bytes: at_least("body-memory", self.body_memory, 256 << 20, BODY_MEMORY_BYTES_MIN)?,
             connections_max: self.connections_max.unwrap_or(1024).clamp(1, 1 << 20),
             blocking_threads: self.blocking_threads.unwrap_or(64).clamp(2, 4096),
@@ -430,6 +475,10 @@ impl Settings {
 /// Reads 9 TiB a week, the time in which the engine means to look at everything, and is a tenth of what a single hard
 /// disk reads in a row and a two-hundredth of a core's hashing: what clients wait for hardly notices.
 const SCRUB_MIB_PER_S: u32 = 16;
+
+/// Both as the engine has them by itself.
+const FREE_BYTES_MIN: u64 = 64 << 20;
+const BALLAST_BYTES: u64 = 64 << 20;
 
 /// One whole part of an ECR upload has to fit, or no such upload could ever succeed: 20 MiB in base64, with room for
 /// escaping and the other members.
@@ -493,6 +542,20 @@ mod tests {
     fn a_body_must_move_unless_told_otherwise() {
         assert_eq!(settings("data = '/d'").resolve().unwrap().body_rate_min, 1 << 10);
         assert_eq!(settings("data = '/d'\nbody-rate-min = 0").resolve().unwrap().body_rate_min, 0);
+    }
+
+    #[test]
+    fn what_the_medium_is_asked_for_is_what_the_engine_asks_for_by_itself_unless_it_is_said() {
+        let (config, engine) = (settings("data = '/d'").resolve().unwrap(), layerhold::Options::default());
+        assert_eq!((config.free_bytes_min, config.ballast_bytes), (engine.free_bytes_min, engine.ballast_bytes));
+        assert_eq!(
+            (config.read_back, config.any_medium, config.read_only),
+            (engine.read_back, engine.any_medium, false)
+        );
+        let said = "data = '/d'\nfree-min = '1GiB'\nballast = 0\nread-back = true\nany-medium = true\nread-only = true";
+        let config = settings(said).resolve().unwrap();
+        assert_eq!((config.free_bytes_min, config.ballast_bytes), (1 << 30, 0));
+        assert_eq!((config.read_back, config.any_medium, config.read_only), (ReadBack::BeforeCommit, true, true));
     }
 
     #[test]

@@ -79,7 +79,11 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     let registries = config.registries(main_address, public_address)?;
 
     let options = options(config);
-    let (engine, found) = store::open_or_create(&config.data, options)?;
+    let (engine, found) = if config.read_only {
+        (store::open_read_only(&config.data, options)?, Found::Existing)
+    } else {
+        store::open_or_create(&config.data, options)?
+    };
     if found == Found::Created {
         say(format_args!("created a new store data={}", config.data.display()));
     }
@@ -87,11 +91,14 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         tracing::warn!(data = %config.data.display(), "unsuitable medium: {warning}");
     }
     let app = Arc::new(App::new(engine.clone(), config, registries)?);
-    // A server without its socket serves all the same: only the operator's commands have to wait until it is stopped.
-    let control = Control::start(&runtime, engine.clone(), &config.data)
-        .inspect_err(|error| tracing::warn!(cause = %error, "the control socket cannot be made"))
-        .ok();
-    let (stop_maintenance, maintenance) = maintain(engine.clone()).map_err(ServeError::Runtime)?;
+    // A server without its socket serves all the same: only the operator's commands have to wait until it is stopped. One that
+    // only reads has nothing in its directory, and looks after nothing.
+    let control = || Control::start(&runtime, engine.clone(), &config.data);
+    let control = (!config.read_only).then(control).and_then(|started| {
+        started.inspect_err(|error| tracing::warn!(cause = %error, "the control socket cannot be made")).ok()
+    });
+    let maintenance = (!config.read_only).then(|| maintain(engine.clone()));
+    let maintenance = maintenance.transpose().map_err(ServeError::Runtime)?;
 
     let limits = Limits {
         patience: Patience { header: config.header_timeout, idle: config.idle_timeout },
@@ -119,8 +126,10 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     drop(control);
     // Calls that are still running hold bytes that clients sent: they get the drain time again to be written down.
     runtime.shutdown_timeout(config.shutdown_timeout);
-    drop(stop_maintenance);
-    let _ = maintenance.join();
+    if let Some((stop, thread)) = maintenance {
+        drop(stop);
+        let _ = thread.join();
+    }
     engine.close()?;
     tracing::info!("the store is closed");
     served.map_err(ServeError::Runtime)
@@ -133,6 +142,10 @@ fn options(config: &Config) -> Options {
         .with_memory_bytes(config.memory_bytes)
         .with_verified_window_ms(window_ms)
         .with_scrub_bytes_per_s(config.scrub_bytes_per_s)
+        .with_free_bytes_min(config.free_bytes_min)
+        .with_ballast_bytes(config.ballast_bytes)
+        .with_read_back(config.read_back)
+        .with_any_medium(config.any_medium)
 }
 
 fn bind(runtime: &Runtime, address: SocketAddr, default: Wanted) -> Result<(Listener, SocketAddr), ServeError> {

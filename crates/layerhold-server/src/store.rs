@@ -57,7 +57,8 @@ fn hint(error: &StorageError) -> &'static str {
             "the store is damaged, so it does not open; nothing was touched, and `layerhold check` says what can be done"
         }
         StorageError::Unsuitable { .. } => {
-            "the data directory is on a medium that cannot keep what it is given; name a directory on another one"
+            "the data directory is on a medium that cannot keep what it is given; name a directory on another one, or give \
+             --any-medium to keep the store there all the same"
         }
         StorageError::NoDescriptors { .. } => "too many files are open; raise the limit of the process (ulimit -n)",
         StorageError::NoSpace { .. } => "there is no room left on the medium of the data directory",
@@ -92,6 +93,20 @@ pub fn open_or_create(dir: &Path, options: Options) -> Result<(Engine, Found), S
 /// [`StoreError`].
 pub fn open(dir: &Path, options: Options) -> Result<Engine, StoreError> {
     Engine::open(dir, options).map_err(|source| StoreError::Refused { path: dir.to_owned(), source })
+}
+
+/// Opens the store in `dir` for reads alone, damaged or not, and changes nothing there.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn open_read_only(dir: &Path, options: Options) -> Result<Engine, StoreError> {
+    Engine::open_read_only(dir, options).map_err(|source| StoreError::Refused { path: dir.to_owned(), source })
+}
+
+/// Settings for the commands, which take a store where it is: whoever made it there has decided that.
+#[must_use]
+pub fn anywhere() -> Options {
+    Options::default().with_any_medium(true)
 }
 
 /// Whether there is nothing at `dir`, or a directory with nothing in it.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use layerhold::recovery::{self, Agreed, RecoveryError};
-use layerhold::{Engine, Options, StorageError};
+use layerhold::{Engine, StorageError};
 
 use crate::control::work::Say;
 use crate::control::{Line, Request, ask, socket, work};
@@ -105,8 +105,8 @@ fn carry_out(data: &Path, task: Task, stop: &AtomicBool, say: Say<'_>) -> Outcom
     let by = work::operator().principal;
     let recovered = match task {
         Task::Ask(request) => return look(data, request, stop, say),
-        Task::Restore => recovery::restore(data, &Options::default(), &by),
-        Task::AcceptLoss(agreed) => recovery::accept_loss(data, &Options::default(), &by, agreed),
+        Task::Restore => recovery::restore(data, &store::anywhere(), &by),
+        Task::AcceptLoss(agreed) => recovery::accept_loss(data, &store::anywhere(), &by, agreed),
     };
     match recovered {
         Ok(recovered) => {
@@ -125,7 +125,7 @@ fn carry_out(data: &Path, task: Task, stop: &AtomicBool, say: Say<'_>) -> Outcom
 /// Looks at a store, and mends it if asked to: offline, or through the server that has it open.
 fn look(data: &Path, request: Request, stop: &AtomicBool, say: Say<'_>) -> Outcome {
     let only_reads = matches!(request, Request::Check { .. } | Request::Repair { dry_run: true, .. });
-    let opened = if only_reads { open_for_reads(data, say) } else { store::open(data, Options::default()).map(Some) };
+    let opened = if only_reads { open_for_reads(data, say) } else { store::open(data, store::anywhere()).map(Some) };
     let engine = match opened {
         Ok(Some(engine)) => engine,
         Ok(None) => return Ok(()),
@@ -146,11 +146,11 @@ fn look(data: &Path, request: Request, stop: &AtomicBool, say: Say<'_>) -> Outco
 /// of it is opened.
 fn open_for_reads(data: &Path, say: Say<'_>) -> Result<Option<Engine>, StoreError> {
     let refused = |source| StoreError::Refused { path: data.to_owned(), source };
-    let examination = recovery::examine(data, &Options::default()).map_err(refused)?;
+    let examination = recovery::examine(data, &store::anywhere()).map_err(refused)?;
     if !examination.is_sound() && (say(&Line::refused(&examination)).is_break() || !examination.readable) {
         return Ok(None);
     }
-    Engine::open_read_only(data, Options::default()).map(Some).map_err(refused)
+    store::open_read_only(data, store::anywhere()).map(Some)
 }
 
 fn json(line: &Line) -> io::Result<()> {

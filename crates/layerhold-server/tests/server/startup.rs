@@ -190,3 +190,30 @@ fn a_shutdown_lets_running_requests_end() {
     let done = server.client().call("PUT", &crate::client::with_digest(&location, &digest), &[], b"");
     assert_eq!(done.status, 201, "{done:?}");
 }
+
+#[test]
+fn what_is_left_of_a_store_that_does_not_open_is_served_for_reads() {
+    let dir = dir();
+    let server = Server::start(&dir, &[]);
+    let (config, layer) = (b"{}".as_slice(), b"a layer".as_slice());
+    for bytes in [config, layer] {
+        server.client().push_blob("app", bytes);
+    }
+    let manifest = crate::client::manifest(config, &[layer]);
+    assert_eq!(server.client().push_manifest("app", "v1", &manifest).status, 201);
+    server.stop();
+    let data = data(&dir);
+    std::fs::remove_file(data.join("FORMAT")).unwrap();
+    let words = refused(&["--data", data.to_str().unwrap()]);
+    assert!(words.contains("damaged"), "{words}");
+
+    let before = files(&data);
+    let server = Server::start(&dir, &["--read-only"]);
+    let pulled = server.client().get("/v2/app/manifests/v1");
+    assert_eq!((pulled.status, pulled.body), (200, manifest));
+    let pulled = server.client().get(&format!("/v2/app/blobs/{}", digest(layer)));
+    assert_eq!((pulled.status, pulled.body.as_slice()), (200, layer));
+    assert_eq!(server.client().call("POST", "/v2/app/blobs/uploads/", &[], b"").status, 503);
+    server.stop();
+    assert_eq!(files(&data), before, "nothing was made or changed");
+}
