@@ -5,19 +5,27 @@ use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use layerhold::clock::Entropy;
 use layerhold::directory::Place;
 use layerhold::store::fs::{Entry, File, FileSystem, OpenMode, Space, Suitability};
-use layerhold::{Components, Engine, Options, StorageError};
+use layerhold::{
+    Algorithm, Call, CompleteUpload, Components, Engine, ErrorKind, Expected, Options, RegistryName, RepositoryName,
+    StorageError,
+};
+use layerhold_testkit::engine::SeededEntropy;
 use layerhold_testkit::file_table::FileTableHome;
 use layerhold_testkit::fs::SimFileSystem;
-use layerhold_testkit::witness::small_options;
+use layerhold_testkit::witness::{Witness, small_options};
 
 /// A file system with one thing that is wrong with it.
 #[derive(Debug, Clone)]
 struct Odd {
     inner: SimFileSystem,
     oddity: Oddity,
+    /// Syncs of directories of blobs until one cannot open its directory.
+    sync_dir_in: Arc<AtomicU32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +43,7 @@ enum Oddity {
 
 impl Odd {
     fn new(inner: &SimFileSystem, oddity: Oddity) -> Self {
-        Self { inner: inner.clone(), oddity }
+        Self { inner: inner.clone(), oddity, sync_dir_in: Arc::default() }
     }
 
     fn place(&self) -> Place {
@@ -70,7 +78,11 @@ impl FileSystem for Odd {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.sync_dir(path)
+        let left = if path.starts_with("blobs") { self.sync_dir_in.load(Ordering::Relaxed) } else { 0 };
+        if left > 0 {
+            self.sync_dir_in.store(left - 1, Ordering::Relaxed);
+        }
+        if left == 1 { Err(io::Error::from_raw_os_error(libc::EMFILE)) } else { self.inner.sync_dir(path) }
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
@@ -160,5 +172,51 @@ fn what_is_only_odd_is_said_and_does_no_harm() {
     }
     for warnings in made_and_opened(Oddity::None, &small_options()) {
         assert_eq!(warnings.unwrap(), ["a word of warning"]);
+    }
+}
+
+/// Draws locations that all lie in one directory.
+#[derive(Debug)]
+struct OneShard(SeededEntropy);
+
+impl Entropy for OneShard {
+    fn fill(&self, bytes: &mut [u8]) {
+        self.0.fill(bytes);
+        if let [first, ..] = bytes {
+            *first = 0x42;
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_opened_for_its_sync_costs_one_call_and_no_more() {
+    // That of the directory of shards, and that of the shard.
+    for sync in 1..=2 {
+        let odd = Odd::new(&SimFileSystem::new(1), Oddity::None);
+        let components = Components { entropy: Arc::new(OneShard(SeededEntropy::new(1))), ..components() };
+        let engine = Engine::create_in(&odd.place(), small_options(), components).unwrap();
+        Witness::begin(&engine).unwrap();
+        let registry = engine.registry(&RegistryName::parse("witness").unwrap());
+        let app = registry.repository(&RepositoryName::parse("app").unwrap());
+        let call = Call::anonymous();
+        let mut failed = 0;
+        for _ in 0..4 {
+            let id = app.begin_upload(Algorithm::Sha256, &call).unwrap();
+            let mut writer = app.upload_writer(&id, None, &call).unwrap();
+            odd.sync_dir_in.store(sync, Ordering::Relaxed);
+            let written = writer.write(&[7; 40_000]).and_then(|()| writer.commit());
+            odd.sync_dir_in.store(0, Ordering::Relaxed);
+            drop(writer);
+            if let Err(error) = written {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+                failed += 1;
+            }
+            // The session goes on, in the same shard.
+            let mut writer = app.upload_writer(&id, None, &call).unwrap();
+            let durable = usize::try_from(writer.offset()).unwrap();
+            writer.write(&[7; 40_000][durable..]).unwrap();
+            writer.complete(&CompleteUpload::expecting(Expected::Computed)).unwrap();
+        }
+        assert!(failed > 0);
     }
 }

@@ -117,7 +117,9 @@ impl Shards {
         let result = fs.sync_dir(Path::new(DIRECTORY));
         let mut state = shard.state.lock();
         if let Err(e) = result {
-            state.existence = Existence::Unknown;
+            if !never_began(&e) {
+                state.existence = Existence::Unknown;
+            }
             return Err(StorageError::io("sync directory", DIRECTORY, e));
         }
         state.existence = Existence::Durable;
@@ -156,6 +158,7 @@ impl Shards {
             state.running = false;
             match &result {
                 Ok(()) => state.succeeded = this,
+                Err(e) if never_began(e) => {}
                 Err(_) => state.failures += 1,
             }
             shard.ended.notify_all();
@@ -176,6 +179,11 @@ impl Shard {
             Existence::Unknown => Err(failed_earlier(number)),
         }
     }
+}
+
+/// Whether a directory could not even be opened for its sync: nothing was handed to the medium, so nothing is lost.
+fn never_began(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 fn failed_earlier(number: u8) -> StorageError {
