@@ -325,8 +325,8 @@ impl Engine {
     }
 
     /// At most `limit` changes after the sequence `after`, in order. Changes older than the option
-    /// [`change_keep_ms`](Options::change_keep_ms) may be gone: sequences have no gaps, so if the first one is not
-    /// `after + 1`, those between are.
+    /// [`change_keep_ms`](Options::change_keep_ms) may be gone: sequences have no gaps but the one that an accepted loss leaves
+    /// before its [`Event::Recovered`], so if the first one is any other and not `after + 1`, those between are.
     pub fn changes(&self, after: u64, limit: u32) -> Result<Vec<Change>, Failure> {
         let mut changes = Vec::new();
         let mut failed = None;
