@@ -202,7 +202,7 @@ impl Committer {
         if lead {
             self.lead();
         }
-        let since_ms = self.clock.monotonic_ms();
+        let mut since_ms = self.clock.monotonic_ms();
         loop {
             let mut state = slot.state.lock();
             match &mut *state {
@@ -231,6 +231,8 @@ impl Committer {
                             let error = StorageError::Unavailable { what: "the commits before this one", waited_ms };
                             return Err(Refusal::Store(CommitError::Failed(error)));
                         }
+                        // A leader has it and will say so.
+                        since_ms = self.clock.monotonic_ms();
                     }
                 }
             }
