@@ -365,17 +365,20 @@ fn a_medium_that_hangs_keeps_nobody_waiting_who_is_not_in_its_hands() {
     // One thread for each, so that one that waits for ever is told from one that waits long.
     let (told, hears) = std::sync::mpsc::channel();
     let say = |what: &'static str, kind: Option<ErrorKind>| told.send((what, kind)).unwrap();
+    let (engine, app, call, say) = (&engine, &app, &call, &say);
     std::thread::scope(|scope| {
         let first = scope.spawn(|| app.put_blob(b"one", &Expected::Computed, &call));
         hangs.recv().unwrap();
-        scope.spawn(|| say("a commit", app.put_blob(b"two", &Expected::Computed, &call).err().map(|e| e.kind())));
+        let other = RegistryName::parse("other").unwrap();
+        scope.spawn(move || say("a commit", engine.create_registry(&other, call).err().map(|e| e.kind())));
+        scope.spawn(|| say("a push", app.put_blob(b"two", &Expected::Computed, &call).err().map(|e| e.kind())));
         scope.spawn(|| say("maintenance", engine.maintain().err().map(|e| e.kind())));
         scope.spawn(|| say("an unsynced commit", app.begin_upload(Algorithm::Sha256, &call).err().map(|e| e.kind())));
         let answers: Vec<_> =
-            (0..3).map_while(|_| hears.recv_timeout(std::time::Duration::from_secs(20)).ok()).collect();
+            (0..4).map_while(|_| hears.recv_timeout(std::time::Duration::from_secs(20)).ok()).collect();
         let looked = witness.check(&engine, witness.sequence);
         drop(release);
-        assert_eq!(answers.len(), 3, "somebody waits: {answers:?}");
+        assert_eq!(answers.len(), 4, "somebody waits: {answers:?}");
         for (what, kind) in answers {
             assert_eq!(kind, Some(ErrorKind::Unavailable), "{what}");
         }
