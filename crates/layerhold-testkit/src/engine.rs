@@ -344,8 +344,16 @@ impl TestEngine {
     /// Drops the engine as it stands and opens the store again: what the system's page cache held is still there, what
     /// the process held is not.
     pub fn kill(&mut self) -> Result<(), OpenError> {
-        drop(self.engine.take());
+        self.end();
         self.open()
+    }
+
+    fn end(&mut self) {
+        drop(self.engine.take());
+        // Handles of a killed process that a test still has hold no lock.
+        if let Some(fs) = self.fs() {
+            fs.end_process();
+        }
     }
 
     /// Ends the engine as a kill does, and lets an operator bring the store back from a second copy. It is not open then.
@@ -356,7 +364,7 @@ impl TestEngine {
     /// # Panics
     /// Over real files.
     pub fn restore(&mut self) -> Result<(), RecoveryError> {
-        drop(self.engine.take());
+        self.end();
         let place = match &self.medium {
             Medium::Memory { files, table, .. } => place(files, table),
             #[cfg(feature = "rocksdb")]

@@ -249,3 +249,15 @@ fn harm_is_done_where_it_was_asked_for() {
     assert_eq!(all(&fs.crash(CrashPolicy::DropUnsynced)).len(), 1);
     assert!(damage::flip_bit(&fs, path("b"), 48).is_err());
 }
+
+#[test]
+fn the_locks_of_a_process_end_with_it() {
+    let fs = SimFileSystem::new(1);
+    let old = fs.lock(path("lock"), "old").unwrap();
+    fs.end_process();
+    let new = fs.lock(path("lock"), "new").unwrap();
+    drop(old);
+    assert!(fs.lock(path("lock"), "third").is_err(), "the lock of the new one");
+    drop(new);
+    fs.lock(path("lock"), "third").unwrap();
+}

@@ -43,6 +43,8 @@ struct State {
     seed: u64,
     /// How many hold a file's lock together; `EXCLUSIVE` stands for one who holds it alone.
     locked: BTreeMap<Id, usize>,
+    /// Processes that ended so far: their locks ended with them.
+    ended: u64,
     calls: u64,
     mutating_calls: u64,
     syncs: u64,
@@ -108,6 +110,7 @@ impl SimFileSystem {
             tree,
             seed,
             locked: BTreeMap::new(),
+            ended: 0,
             calls: 0,
             mutating_calls: 0,
             syncs: 0,
@@ -276,6 +279,13 @@ impl SimFileSystem {
         Self::found(tree, seed)
     }
 
+    /// Lets go of all locks, as the end of the process that holds them does, whoever still has handles of it here.
+    pub fn end_process(&self) {
+        let mut state = self.state();
+        state.locked.clear();
+        state.ended += 1;
+    }
+
     fn cut(&self) -> Cut {
         let tree = self.state().tree.clone();
         Cut::new(tree)
@@ -434,7 +444,7 @@ impl FileSystem for SimFileSystem {
         state.forget(id);
         state.tree.hold(id, holder.as_bytes());
         state.used += holder.len() as u64;
-        Ok(Box::new(SimLock { fs: self.clone(), id }))
+        Ok(Box::new(SimLock { fs: self.clone(), id, ended: state.ended }))
     }
 
     fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn Debug + Send + Sync>> {
@@ -447,7 +457,7 @@ impl FileSystem for SimFileSystem {
                 state.locked.insert(id, together);
             }
         }
-        Ok(Box::new(SimLock { fs: self.clone(), id }))
+        Ok(Box::new(SimLock { fs: self.clone(), id, ended: state.ended }))
     }
 }
 
@@ -455,11 +465,15 @@ impl FileSystem for SimFileSystem {
 struct SimLock {
     fs: SimFileSystem,
     id: Id,
+    ended: u64,
 }
 
 impl Drop for SimLock {
     fn drop(&mut self) {
         let mut state = self.fs.state();
+        if state.ended != self.ended {
+            return;
+        }
         match state.locked.get_mut(&self.id) {
             Some(holders) if *holders > 1 && *holders != EXCLUSIVE => *holders -= 1,
             _ => drop(state.locked.remove(&self.id)),
