@@ -343,12 +343,18 @@ fn a_lock_file_that_is_deleted_under_a_writer_lets_no_second_one_in() {
     let mut witness = Witness::begin(&engine).unwrap();
     witness.work(&engine, 3).unwrap();
     fs::remove_file(path.join("LOCK")).unwrap();
-    let before = state(&path);
+    // RocksDB begins its own log of messages anew before it asks for its lock.
+    let store = || {
+        let mut files = state(&path);
+        files.retain(|file, _| !file.to_string_lossy().starts_with("table/LOG"));
+        files
+    };
+    let before = store();
     for _ in 0..2 {
         let second = Engine::open(&path, small_options()).expect_err("RocksDB has a lock of its own");
         assert!(matches!(second, StorageError::Locked { .. }), "{second:?}");
     }
-    assert!(state(&path) == before, "the second one changed nothing");
+    assert!(store() == before, "the second one changed nothing");
     witness.work(&engine, 1).unwrap();
     assert_eq!(witness.check(&engine, witness.sequence).unwrap().damaged, 0);
     drop(engine);
