@@ -230,8 +230,9 @@ mod tests {
         }
     }
 
-    fn job(state: Option<PathBuf>, budget: Budget, shard: &str) -> Job {
-        Job { state, shard: shard.parse().unwrap(), ..Job::new(5, budget) }
+    /// A unit's directory is named by process, seed and number, so each test has a seed of its own.
+    fn job(seed: u64, state: Option<PathBuf>, budget: Budget, shard: &str) -> Job {
+        Job { state, shard: shard.parse().unwrap(), ..Job::new(seed, budget) }
     }
 
     fn json(record: &Record) -> String {
@@ -244,29 +245,29 @@ mod tests {
     fn a_run_that_was_stopped_goes_on_and_comes_to_the_same() {
         let directory = tempfile::tempdir().unwrap();
         let state = Some(directory.path().join("run.json"));
-        let whole = run(&Toy, &job(None, Budget::All, "1/1")).unwrap();
+        let whole = run(&Toy, &job(5, None, Budget::All, "1/1")).unwrap();
         assert_eq!((whole.units, whole.states, whole.violations, whole.finished), (40, 205, 2, true));
         assert_eq!(whole.counts["steps"], (0..40).sum::<u64>() - 7, "what a panic counted is gone with it");
         assert_eq!(whole.found[0].unit, 7);
         assert!(whole.found[0].what.contains("seven"));
         assert_eq!(whole.found[1].replay, "layerhold-testkit run toy --seed 5 --unit 11");
-        let part = run(&Toy, &job(state.clone(), Budget::Units(9), "1/1")).unwrap();
+        let part = run(&Toy, &job(5, state.clone(), Budget::Units(9), "1/1")).unwrap();
         assert_eq!((part.units, part.finished), (9, false));
-        let again = run(&Toy, &job(state.clone(), Budget::Units(9), "1/1")).unwrap();
+        let again = run(&Toy, &job(5, state.clone(), Budget::Units(9), "1/1")).unwrap();
         assert_eq!(json(&again), json(&part));
-        let rest = run(&Toy, &job(state.clone(), Budget::All, "1/1")).unwrap();
+        let rest = run(&Toy, &job(5, state.clone(), Budget::All, "1/1")).unwrap();
         assert_eq!(json(&rest), json(&whole));
-        assert!(run(&Toy, &job(state.clone(), Budget::All, "1/2")).is_err(), "another run's file");
+        assert!(run(&Toy, &job(5, state.clone(), Budget::All, "1/2")).is_err(), "another run's file");
         let held = hold(state.as_deref().unwrap()).unwrap();
-        let refused = run(&Toy, &job(state.clone(), Budget::All, "1/1")).unwrap_err();
+        let refused = run(&Toy, &job(5, state.clone(), Budget::All, "1/1")).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock, "{refused}");
         drop(held);
-        run(&Toy, &job(state, Budget::All, "1/1")).unwrap();
+        run(&Toy, &job(5, state, Budget::All, "1/1")).unwrap();
     }
 
     #[test]
     fn a_run_can_end_with_its_states() {
-        let record = run(&Toy, &job(None, Budget::States(100), "1/1")).unwrap();
+        let record = run(&Toy, &job(6, None, Budget::States(100), "1/1")).unwrap();
         assert_eq!((record.units, record.states, record.finished), (19, 100, false));
     }
 
@@ -274,15 +275,15 @@ mod tests {
     fn a_killed_process_leaves_a_true_record() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run.json");
-        run(&Toy, &job(Some(path.clone()), Budget::Units(9), "1/1")).unwrap();
+        run(&Toy, &job(7, Some(path.clone()), Budget::Units(9), "1/1")).unwrap();
         // It wrote hashes of the next unit, and half of the next record.
         let hashes = directory.path().join("run.json.states");
         let mut bytes = std::fs::read(&hashes).unwrap();
         bytes.extend_from_slice(&[9; 19]);
         std::fs::write(&hashes, bytes).unwrap();
         std::fs::write(directory.path().join("run.json.new"), "{\"tech").unwrap();
-        let rest = run(&Toy, &job(Some(path), Budget::All, "1/1")).unwrap();
-        assert_eq!(json(&rest), json(&run(&Toy, &job(None, Budget::All, "1/1")).unwrap()));
+        let rest = run(&Toy, &job(7, Some(path), Budget::All, "1/1")).unwrap();
+        assert_eq!(json(&rest), json(&run(&Toy, &job(7, None, Budget::All, "1/1")).unwrap()));
     }
 
     #[test]
@@ -290,7 +291,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let paths: Vec<_> = (1..=3).map(|index| directory.path().join(format!("{index}.json"))).collect();
         for (index, path) in paths.iter().enumerate() {
-            run(&Toy, &job(None, Budget::All, &format!("{}/3", index + 1))).unwrap().export(path).unwrap();
+            run(&Toy, &job(8, None, Budget::All, &format!("{}/3", index + 1))).unwrap().export(path).unwrap();
         }
         let row = crate::technique::report::merged(&paths, &[&Toy]).unwrap();
         assert_eq!((row.units, row.states, row.violations, row.finished), (40, 205, 2, true));

@@ -1,6 +1,7 @@
 //! Rows that cannot be read: a scan that fails is never taken for the end of its rows, whoever scans.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -16,7 +17,7 @@ use layerhold::store::{
 };
 use layerhold::{Components, Engine, StorageError, Stores};
 use layerhold_testkit::engine::{ManualClock, SeededEntropy, options};
-use layerhold_testkit::fs::SimFileSystem;
+use layerhold_testkit::fs::{SimFileSystem, damage};
 
 use crate::scene::{Scene, call};
 
@@ -101,7 +102,8 @@ fn shaky(scene: &Scene) -> (Engine, Arc<OneBadScan>) {
         .with_segment_bytes(options().journal_segment_bytes)
         .with_guard_checks(true)
         .with_unguarded(|key| !keys::is_guard(key));
-    let metadata = Journaled::open(Arc::clone(&fs), table, *b"layerhold tests!", journaled).unwrap();
+    let format = damage::read(&*fs, Path::new("FORMAT")).unwrap();
+    let metadata = Journaled::open(Arc::clone(&fs), table, format[12..28].try_into().unwrap(), journaled).unwrap();
     let metadata = Arc::new(OneBadScan { inner: metadata, rows_left: AtomicI64::new(-1) });
     let stores = Stores { metadata: Arc::clone(&metadata) as _, blobs: Arc::new(LocalBlobStore::open(fs).unwrap()) };
     let components = Components {
