@@ -486,17 +486,37 @@ fn open_error(path: &Path, error: &rocksdb::Error) -> StorageError {
     }
 }
 
+/// Whether RocksDB's own lock file is another's. That it could not be opened says nothing of who holds it.
+fn is_held(message: &str) -> bool {
+    ["lock hold by current process", "While lock file"].iter().any(|words| message.contains(words))
+}
+
 fn is_no_space(message: &str) -> bool {
     ["No space left", "Disk quota exceeded", "File too large"].iter().any(|words| message.contains(words))
 }
 
+/// What the system said where the binding itself met it: it makes the directory, whether there is one or not.
+fn system_error(message: &str) -> Option<io::Error> {
+    let (_, rest) = message.strip_prefix("Failed to create RocksDB directory")?.split_once("code: ")?;
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok().map(io::Error::from_raw_os_error)
+}
+
 fn storage_error(operation: &'static str, path: &Path, error: &rocksdb::Error) -> StorageError {
     let message = error.as_ref();
-    match error.kind() {
+    if let Some(source) = system_error(message) {
+        return StorageError::io(operation, path, source);
+    }
+    let kind = match error.kind() {
+        // While it opens RocksDB gives what the system said of a file under another name.
+        ErrorKind::InvalidArgument if message.contains("IO error: ") => ErrorKind::IOError,
+        // So it explains a file that did not open and did the next moment.
+        ErrorKind::InvalidArgument if message.contains("Direct I/O is not supported") => ErrorKind::TryAgain,
+        kind => kind,
+    };
+    match kind {
         ErrorKind::Corruption => StorageError::corrupt(message),
-        ErrorKind::IOError if message.contains("lock") && message.contains("LOCK") => {
-            StorageError::Locked { holder: message.to_owned() }
-        }
+        ErrorKind::IOError if is_held(message) => StorageError::Locked { holder: message.to_owned() },
         ErrorKind::IOError if is_no_space(message) => {
             let source = io::Error::new(io::ErrorKind::StorageFull, message);
             StorageError::NoSpace { operation, path: path.to_owned(), source }
@@ -517,5 +537,20 @@ fn storage_error(operation: &'static str, path: &Path, error: &rocksdb::Error) -
             StorageError::Unavailable { what: "the metadata table", waited_ms: 0 }
         }
         _ => StorageError::Table { operation, message: message.to_owned() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_binding_met_is_an_error_of_the_system() {
+        let message =
+            "Failed to create RocksDB directory: `Os { code: 28, kind: StorageFull, message: \"No space\" }`.";
+        assert_eq!(system_error(message).map(|e| e.kind()), Some(io::ErrorKind::StorageFull));
+        for other in ["Corruption: code: 28", "Failed to create RocksDB directory: `Custom`.", ""] {
+            assert!(system_error(other).is_none(), "{other}");
+        }
     }
 }
