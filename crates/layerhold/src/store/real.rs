@@ -203,7 +203,12 @@ impl FileSystem for RealFileSystem {
             }
         };
         let Suitability { refused, warning } = suitability_of(kind);
-        let unsynced = || self.sync_dir(Path::new("")).err().map(|e| format!("directories cannot be synced error={e}"));
+        // Any other error says that this sync failed, which opening says better: it syncs for itself.
+        let cannot = |e: &io::Error| matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS));
+        let unsynced = || {
+            let failed = self.sync_dir(Path::new("")).err().filter(cannot);
+            failed.map(|e| format!("directories cannot be synced error={e}"))
+        };
         Suitability { refused: refused.or_else(unsynced), warning }
     }
 
