@@ -245,11 +245,12 @@ fn one_bit_in_a_manifest_does_not_keep_an_opening_busy_for_ever() {
         let before = state(&damaged);
         let (say, hear) = std::sync::mpsc::channel();
         let opened = damaged.clone();
-        std::thread::spawn(move || {
+        let open = move || {
             let kinds = [Engine::open(&opened, small_options()), Engine::open_read_only(&opened, small_options())];
             let examined = recovery::examine(&opened, &small_options()).map(|examination| examination.readable);
             let _ = say.send((kinds.map(|opened| opened.map(drop).map_err(|error| error.kind())), examined.unwrap()));
-        });
+        };
+        std::thread::Builder::new().spawn(open).unwrap();
         let (opened, readable) = hear.recv_timeout(std::time::Duration::from_secs(60)).expect("opening ends");
         assert_eq!(opened, [Err(ErrorKind::Corrupt); 2], "record {records}");
         assert!(!readable && state(&damaged) == before, "record {records}");
