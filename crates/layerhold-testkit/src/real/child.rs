@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use super::{Place, blocks, damage, generations, kill_points};
+use super::{Place, blocks, damage, failing, generations, kill_points, mounts};
 
 /// Does what the arguments say, the first of which names the technique. What goes wrong is told on the standard output, as
 /// everything is.
@@ -23,6 +23,8 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> i32 {
             }
             _ => Err("no number".to_owned()),
         },
+        ("failing-syscalls", [workload, fault @ .., store]) => failing::live(workload, fault, Path::new(store)),
+        ("mounts", [case, directory]) => mounts::live(case, Path::new(directory)),
         (name, [seed, count, planted, directory]) if blocks::Kind::of(name).is_some() => {
             match (blocks::Kind::of(name), seed.parse(), count.parse()) {
                 (Some(kind), Ok(seed), Ok(count)) => blocks::live(kind, seed, count, planted, Path::new(directory)),

@@ -1,7 +1,8 @@
 //! Damages one file of a store on RocksDB after the other, and asks the store everything.
 //!
 //! Whatever a medium does to a file, an answer is right or an error that says damage: never something else, never silence
-//! about what was acknowledged. A store that is refused is left as it was. Damage to one blob harms that blob alone, and
+//! about what was acknowledged. A store that is refused is left as it was, until somebody chooses what to do about it: where
+//! that is to restore it, everything acknowledged is there again. Damage to one blob harms that blob alone, and
 //! pushing it again heals it; damage to what the store can do without harms nothing. A child does the asking, so that damage
 //! which ends a process, or keeps it busy for ever, is noticed as well.
 
@@ -11,14 +12,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use layerhold::StorageError;
 use layerhold::call::Call;
 use layerhold::digest::Digest;
 use layerhold::error::{ErrorKind, Failure};
-use layerhold::name::RegistryName;
+use layerhold::name::{Principal, RegistryName};
+use layerhold::recovery::{self, Choice, Examination, RecoveryError};
 use layerhold::registry::Registry;
+use layerhold::store::StorageError;
 
-use crate::engine::{REGISTRY, TestEngine, rocks, rocks_left};
+use crate::engine::{REGISTRY, TestEngine, options, rocks, rocks_left};
 use crate::fs::Rng;
 use crate::model::{Answer, Model, Now, Refusal};
 use crate::operation::request::{Expected, RepositoryRequest, Request};
@@ -28,6 +30,7 @@ use crate::runner::{Runner, shorten};
 use crate::technique::Outcome;
 
 use super::child::{self, say};
+use super::class::Class;
 use super::{Place, copy_tree, story};
 
 /// Operations behind a store that is damaged.
@@ -173,7 +176,10 @@ impl Template {
     fn ask(&self, work: &Path, damage: &Damage, rng: &mut Rng) -> Result<String, String> {
         let test = match self.open(work, damage, 0)? {
             Ok(test) => test,
-            Err(refused) => return Ok(format!("refused when opened, refused as: {refused}")),
+            Err(refused) => {
+                let chosen = self.choose(work, damage)?;
+                return Ok(format!("refused when opened, {chosen}, refused as: {refused}"));
+            }
         };
         let registry = registry_of(&test)?;
         let harmed = self.ask_all(&registry, damage)?;
@@ -192,6 +198,40 @@ impl Template {
             self.ask_all(&registry_of(&test)?, damage)?;
         }
         Ok(how.to_owned())
+    }
+
+    /// Does what an operator can do about a store that is refused. A restored one has everything that was acknowledged.
+    fn choose(&self, work: &Path, damage: &Damage) -> Result<&'static str, String> {
+        let by = Principal::parse("operator").map_err(|e| e.to_string())?;
+        let mut examination = recovery::examine(work, &options()).map_err(|e| format!("is not examined: {e:?}"))?;
+        let opened = |examination: &Examination, opening| {
+            let test = rocks_left(work, self.wall_ms, opening);
+            test.map_err(|e| format!("does not open after a choice: {e:?} of {examination:?}"))
+        };
+        let failed = |examination: &Examination, e| format!("a choice is not carried out: {e:?} of {examination:?}");
+        if examination.choices.contains(&Choice::Restore) {
+            match recovery::restore(work, &options(), &by) {
+                Ok(_) => {
+                    let asked = self.ask_all(&registry_of(&opened(&examination, 2)?)?, damage);
+                    return asked.map(|_| "restored").map_err(|wrong| format!("restored: {wrong}"));
+                }
+                // Of two files one was mended, and the other one only then found damaged.
+                Err(RecoveryError::NotPossible { examination: more }) if damage.classes.len() > 1 => {
+                    examination = *more
+                }
+                Err(error) => return Err(failed(&examination, error)),
+            }
+        }
+        if examination.choices.is_empty() {
+            return Err(format!("is refused, and there is nothing to choose: {examination:?}"));
+        }
+        let accepted = recovery::accept_loss(work, &options(), &by, examination.agreed());
+        let accepted = accepted.map_err(|e| failed(&examination, e))?;
+        let found = opened(&examination, 3)?.engine().sequence();
+        match found == accepted.sequence {
+            true => Ok("loss accepted"),
+            false => Err(format!("sequence {found} after a loss was accepted: {accepted:?}")),
+        }
     }
 
     /// The store, or the name of the refusal, if the damage is a reason for it and nothing was changed.
@@ -302,15 +342,24 @@ struct Harmed {
     digests: BTreeSet<Digest>,
 }
 
-/// Pushes and everything else, closed and opened twice on the way so that the table has several files.
+/// So many small pushes fill so many segments of the journal that the first ones are taken back.
+const PUSHES_BEFORE: usize = 400;
+
+/// Pushes and everything else, in every other store behind so many that the journal no longer begins with the first change; closed and opened twice on the way so that the table has several files.
 fn script(rng: &mut Rng) -> Script {
     let mut operations = vec![
         Operation::CreateRepository { repository: 0, mutability: 0, sparse: false },
         Operation::CreateRepository { repository: 1, mutability: 2, sparse: true },
     ];
+    if rng.below(2) == 0 {
+        let push = Operation::PutBlob { repository: 0, content: 4, expected: ExpectedDigest::Right };
+        operations.extend(std::iter::repeat_n(push, PUSHES_BEFORE));
+        operations.push(Operation::Maintain);
+    }
+    let end = operations.len() + OPERATIONS;
     let number = |rng: &mut Rng, below: u8| u8::try_from(rng.below(below.into())).unwrap_or(0);
-    while operations.len() < OPERATIONS {
-        if operations.len() % 50 == 45 {
+    while operations.len() < end {
+        if (end - operations.len()) % 50 == 25 {
             operations.push(Operation::Reopen { close: true });
         }
         let operation = match rng.below(3) {
@@ -379,93 +428,6 @@ fn questions(model: &mut Model, now: Now) -> Vec<(Request, Answer)> {
         (request, answer)
     });
     answered.collect()
-}
-
-/// What a file is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Format,
-    Lock,
-    Segment,
-    Mark,
-    Spare,
-    Sst,
-    TableBlob,
-    Manifest,
-    Current,
-    Options,
-    Identity,
-    TableLog,
-    TableOther,
-    Blob,
-    Other,
-}
-
-impl std::fmt::Display for Class {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Format => "FORMAT",
-            Self::Lock => "LOCK",
-            Self::Segment => "journal segment",
-            Self::Mark => "journal mark",
-            Self::Spare => "journal spare",
-            Self::Sst => "table SST",
-            Self::TableBlob => "table blob file",
-            Self::Manifest => "table MANIFEST",
-            Self::Current => "table CURRENT",
-            Self::Options => "table OPTIONS",
-            Self::Identity => "table IDENTITY",
-            Self::TableLog => "table log of writes",
-            Self::TableOther => "table LOG and LOCK",
-            Self::Blob => "blob",
-            Self::Other => "other",
-        })
-    }
-}
-
-impl Class {
-    fn of(path: &Path) -> Self {
-        let text = path.to_string_lossy();
-        let (directory, name) = text.rsplit_once('/').unwrap_or(("", &text));
-        match (directory, name) {
-            ("", "FORMAT") => Self::Format,
-            ("", "LOCK") => Self::Lock,
-            ("journal", "mark") => Self::Mark,
-            ("journal", name) if name.starts_with("spare") => Self::Spare,
-            ("journal", _) => Self::Segment,
-            ("table", "CURRENT") => Self::Current,
-            ("table", "IDENTITY") => Self::Identity,
-            ("table", name) if name.ends_with(".sst") => Self::Sst,
-            ("table", name) if name.ends_with(".blob") => Self::TableBlob,
-            ("table", name) if name.starts_with("MANIFEST") => Self::Manifest,
-            ("table", name) if name.starts_with("OPTIONS") => Self::Options,
-            // RocksDB's own, which nothing is written to.
-            ("table", name) if name.ends_with(".log") => Self::TableLog,
-            ("table", _) => Self::TableOther,
-            (directory, _) if directory.starts_with("blobs/") => Self::Blob,
-            _ => Self::Other,
-        }
-    }
-
-    /// Whether the store can do without what files of this class hold.
-    fn is_needless(self) -> bool {
-        matches!(self, Self::Lock | Self::Spare | Self::Options | Self::Identity | Self::TableOther)
-    }
-
-    /// Whether files of this class are not read as a whole before the store opens, so that it opens and then cannot answer.
-    fn is_read_when_asked(self) -> bool {
-        matches!(self, Self::Sst | Self::TableBlob | Self::Blob)
-    }
-
-    /// How many of some mutations are of this class: most where most is to be lost.
-    fn weight(self) -> u64 {
-        match self {
-            Self::Sst | Self::Segment | Self::Blob => 5,
-            Self::Manifest | Self::TableBlob => 4,
-            Self::Mark | Self::Current | Self::Format => 2,
-            _ => 1,
-        }
-    }
 }
 
 /// What happens to a file.

@@ -9,10 +9,14 @@
 
 pub mod blocks;
 pub(crate) mod child;
+mod class;
 pub mod damage;
+pub mod failing;
 pub mod generations;
 pub mod kill_points;
 mod lane;
+mod loops;
+pub mod mounts;
 mod story;
 mod sys;
 mod workloads;
@@ -67,6 +71,13 @@ impl Drop for Directory {
         // What is left in a scratch directory harms nobody.
         let _ = std::fs::remove_dir_all(&self.path);
     }
+}
+
+/// What this process mounts from here on is seen by it alone, and ends with it.
+fn own_mounts() -> io::Result<()> {
+    use rustix::mount::{MountPropagationFlags, mount_change};
+    sys::leave_mounts()?;
+    Ok(mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
 }
 
 /// Copies the files below `from` to `to`, which must not exist.

@@ -1,6 +1,6 @@
-//! Processes that are killed on RocksDB and real files, and files that are damaged under them.
+//! What happens to processes on RocksDB and real files: kills, damage, failing calls, media in every state.
 
-use crate::real::{Place, child, damage, generations, kill_points};
+use crate::real::{Place, child, damage, failing, generations, kill_points, mounts};
 use crate::technique::{Outcome, Record, Technique, Unit};
 
 /// Generations of a store, and of the first one, which a short look takes.
@@ -41,7 +41,8 @@ impl Technique for KillPoints {
     fn gaps(&self, record: &Record) -> Vec<String> {
         let swept = record.counts.get("workloads swept to the end").copied().unwrap_or(0);
         let missing = kill_points::workloads().saturating_sub(swept);
-        if missing > 0 { vec![format!("{missing} workloads were not swept to their end")] } else { Vec::new() }
+        let unswept = (missing > 0).then(|| format!("{missing} workloads were not swept to their end"));
+        unswept.into_iter().chain(never(record, "seen", "killed")).collect()
     }
 
     fn child(&self, arguments: &[String]) -> i32 {
@@ -120,6 +121,91 @@ impl Technique for DamageRocks {
     fn child(&self, arguments: &[String]) -> i32 {
         child::run(self.name(), arguments)
     }
+}
+
+pub(super) struct FailingSyscalls;
+
+impl Technique for FailingSyscalls {
+    fn name(&self) -> &'static str {
+        "failing-syscalls"
+    }
+
+    fn about(&self) -> &'static str {
+        "every kind of call on every kind of file of 12 workloads on RocksDB fails: EIO, ENOSPC, EROFS, EINTR, EMFILE; once and sticky"
+    }
+
+    fn units(&self, _: u64) -> Option<u64> {
+        Some(kill_points::workloads() * failing::SLICES)
+    }
+
+    fn units_brief(&self) -> u64 {
+        1
+    }
+
+    fn unit(&self, unit: &Unit) -> Outcome {
+        // Neighbouring units are of different workloads.
+        let (slice, number) = (unit.number / kill_points::workloads(), unit.number % kill_points::workloads());
+        let place = Place::of(unit).map_err(|e| e.to_string());
+        place.and_then(|place| failing::fail(&place, number, slice, unit.mixed())).unwrap_or_else(wrong)
+    }
+
+    fn repeatable(&self) -> bool {
+        false
+    }
+
+    fn gaps(&self, record: &Record) -> Vec<String> {
+        never(record, "made", "failed").collect()
+    }
+
+    fn child(&self, arguments: &[String]) -> i32 {
+        child::run(self.name(), arguments)
+    }
+}
+
+pub(super) struct Mounts;
+
+impl Technique for Mounts {
+    fn name(&self) -> &'static str {
+        "mounts"
+    }
+
+    fn about(&self) -> &'static str {
+        "media that are full, without inodes, read-only or of the wrong kind, held stores, no memory: errors that say so, nothing lost"
+    }
+
+    fn units(&self, _: u64) -> Option<u64> {
+        Some(mounts::cases())
+    }
+
+    fn units_brief(&self) -> u64 {
+        // All but the last: a whole run must have tried every case, and a short look need not find root and loop devices.
+        mounts::cases() - 1
+    }
+
+    fn unit(&self, unit: &Unit) -> Outcome {
+        let place = Place::of(unit).map_err(|e| e.to_string());
+        place.and_then(|place| mounts::try_case(&place, unit.number)).unwrap_or_else(wrong)
+    }
+
+    fn repeatable(&self) -> bool {
+        false
+    }
+
+    fn gaps(&self, record: &Record) -> Vec<String> {
+        let tried = |name: &&str| record.counts.contains_key(&mounts::counted(name));
+        mounts::names().filter(|name| !tried(name)).map(|name| format!("this case was not tried: {name}")).collect()
+    }
+
+    fn child(&self, arguments: &[String]) -> i32 {
+        child::run(self.name(), arguments)
+    }
+}
+
+/// What the counts know under one word and not under the other.
+fn never<'a>(record: &'a Record, met: &'a str, done: &'a str) -> impl Iterator<Item = String> + 'a {
+    let sites = record.counts.keys().filter_map(move |name| name.strip_prefix(met)?.strip_prefix(": "));
+    let missed = sites.filter(move |site| !record.counts.contains_key(&format!("{done}: {site}")));
+    missed.map(move |site| format!("{met} and never {done}: {site}"))
 }
 
 /// A unit that could not be run has shown nothing.

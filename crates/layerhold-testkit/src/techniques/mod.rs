@@ -36,6 +36,10 @@ pub fn all() -> &'static [&'static dyn Technique] {
         #[cfg(all(feature = "rocksdb", target_os = "linux"))]
         &kills::DamageRocks,
         #[cfg(all(feature = "rocksdb", target_os = "linux"))]
+        &kills::FailingSyscalls,
+        #[cfg(all(feature = "rocksdb", target_os = "linux"))]
+        &kills::Mounts,
+        #[cfg(all(feature = "rocksdb", target_os = "linux"))]
         &blocks::Blocks(KINDS[0]),
         #[cfg(all(feature = "rocksdb", target_os = "linux"))]
         &blocks::Blocks(KINDS[1]),

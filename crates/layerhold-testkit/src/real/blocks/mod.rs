@@ -12,7 +12,6 @@ mod fuse;
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -27,8 +26,9 @@ use crate::runner::shorten;
 use crate::technique::Outcome;
 
 use super::child::{self, say};
+use super::loops::Loop;
 use super::story::Story;
-use super::{Place, sys};
+use super::{Place, own_mounts, sys};
 use disk::{BLOCK, Contents, Disk, Event};
 use fuse::Mounted;
 
@@ -189,8 +189,7 @@ pub fn cut(place: &Place, kind: Kind, seed: u64, count: u64, planted: Planted) -
 pub(super) fn live(kind: Kind, seed: u64, count: u64, planted: &str, directory: &Path) -> Result<(), String> {
     let text = |e: io::Error| e.to_string();
     // Mounts of this process's own end with it, however it ends.
-    sys::leave_mounts().map_err(|e| format!("no mounts of its own error={e}"))?;
-    mount_private().map_err(text)?;
+    own_mounts().map_err(|e| format!("no mounts of its own error={e}"))?;
     let (disks, at) = (directory.join("disks"), directory.join("mounted"));
     std::fs::create_dir(&disks).and_then(|()| std::fs::create_dir(&at)).map_err(text)?;
     let fresh = kind.fresh(directory)?;
@@ -371,39 +370,6 @@ impl Bench {
         }
         Err(io::ErrorKind::ResourceBusy.into())
     }
-}
-
-/// A loop device.
-struct Loop {
-    path: PathBuf,
-    device: File,
-}
-
-impl Loop {
-    fn of(file: &File) -> io::Result<Self> {
-        let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
-        for _ in 0..200 {
-            let number = sys::free_loop_device(control.as_fd())?;
-            let path = PathBuf::from(format!("/dev/loop{number}"));
-            let device = OpenOptions::new().read(true).write(true).open(&path)?;
-            match sys::attach(device.as_fd(), file.as_fd()) {
-                // Another process was quicker.
-                Err(e) if e.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(Duration::from_millis(2)),
-                ended => return ended.map(|()| Self { path, device }),
-            }
-        }
-        Err(io::ErrorKind::ResourceBusy.into())
-    }
-
-    fn detach(&self) -> io::Result<()> {
-        sys::detach(self.device.as_fd())
-    }
-}
-
-/// What is mounted from here on is seen here alone.
-fn mount_private() -> io::Result<()> {
-    use rustix::mount::{MountPropagationFlags, mount_change};
-    Ok(mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
 }
 
 impl Recorded {
