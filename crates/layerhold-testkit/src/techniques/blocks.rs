@@ -37,6 +37,10 @@ impl Technique for Blocks {
         if let Some(missing) = self.0.missing() {
             eprintln!("{}: NOT RUN, not available here: {missing}", self.name());
             outcome.count(&format!("units not run for lack of {missing}"), 1);
+            // A short look is for machines of every kind. Whoever asks for more must not take nothing for it.
+            if unit.number >= self.units_brief() {
+                outcome.violation(format!("not run, not available here: {missing}"));
+            }
             return outcome;
         }
         let states = if unit.number == 0 { STATES_BRIEF } else { STATES };
