@@ -330,7 +330,8 @@ fn a_panic_while_a_group_is_formed_keeps_nobody_waiting() {
             break;
         }
         let (told, hears) = std::sync::mpsc::channel();
-        std::thread::spawn(move || told.send(create("second").map(drop).map_err(|error| error.kind())));
+        let second = move || told.send(create("second").map(drop).map_err(|error| error.kind()));
+        std::thread::Builder::new().spawn(second).unwrap();
         match hears.recv_timeout(std::time::Duration::from_secs(20)).expect("somebody waits for a leader that is gone")
         {
             Ok(()) => {}
@@ -367,16 +368,16 @@ fn a_medium_that_hangs_keeps_nobody_waiting_who_is_not_in_its_hands() {
     let say = |what: &'static str, kind: Option<ErrorKind>| told.send((what, kind)).unwrap();
     let (engine, app, call, say) = (&engine, &app, &call, &say);
     std::thread::scope(|scope| {
-        let first = scope.spawn(|| app.put_blob(b"one", &Expected::Computed, &call));
+        let first = scope.spawn(|| app.put_blob(b"one", &Expected::Computed, call));
         hangs.recv().unwrap();
         let other = RegistryName::parse("other").unwrap();
         scope.spawn(move || say("a commit", engine.create_registry(&other, call).err().map(|e| e.kind())));
-        scope.spawn(|| say("a push", app.put_blob(b"two", &Expected::Computed, &call).err().map(|e| e.kind())));
+        scope.spawn(|| say("a push", app.put_blob(b"two", &Expected::Computed, call).err().map(|e| e.kind())));
         scope.spawn(|| say("maintenance", engine.maintain().err().map(|e| e.kind())));
-        scope.spawn(|| say("an unsynced commit", app.begin_upload(Algorithm::Sha256, &call).err().map(|e| e.kind())));
+        scope.spawn(|| say("an unsynced commit", app.begin_upload(Algorithm::Sha256, call).err().map(|e| e.kind())));
         let answers: Vec<_> =
             (0..4).map_while(|_| hears.recv_timeout(std::time::Duration::from_secs(20)).ok()).collect();
-        let looked = witness.check(&engine, witness.sequence);
+        let looked = witness.check(engine, witness.sequence);
         drop(release);
         assert_eq!(answers.len(), 4, "somebody waits: {answers:?}");
         for (what, kind) in answers {
@@ -385,6 +386,6 @@ fn a_medium_that_hangs_keeps_nobody_waiting_who_is_not_in_its_hands() {
         assert_eq!(looked.unwrap().damaged, 0, "reads go on");
         first.join().unwrap().unwrap();
     });
-    app.put_blob(b"two", &Expected::Computed, &call).unwrap();
+    app.put_blob(b"two", &Expected::Computed, call).unwrap();
     engine.close().unwrap();
 }

@@ -132,7 +132,8 @@ fn rows_that_are_older_than_the_blobs_miss_what_moved_and_keep_what_they_never_h
         assert_eq!(push(&engine, number), digest);
         assert!(read(&app(&engine), &digest) == content(number));
     }
-    engine.repair(&RepairOptions::default().with_level(Level::Files), &call(), &mut Vec::new()).unwrap();
+    // The file of nobody goes once the other copy was read and proved right.
+    engine.repair(&RepairOptions::default().with_level(Level::Bytes), &call(), &mut Vec::new()).unwrap();
     engine.maintain().unwrap();
     assert_eq!(findings(&engine), BTreeMap::new());
 }
