@@ -23,7 +23,7 @@ use layerhold::recovery::RecoveryError;
 use layerhold::store::fs::FileSystem as _;
 
 use crate::engine::{REGISTRY, TestEngine, current};
-use crate::fs::{CrashPolicy, FailingFileSystem, Failure, Fault, SimFileSystem, Site};
+use crate::fs::{Call as FsCall, CrashPolicy, FailingFileSystem, Failure, Fault, Repeat, SimFileSystem, Site};
 use crate::judge::{Found, Judge};
 use crate::model::{Answer, Refusal};
 use crate::operation::Operation;
@@ -64,6 +64,8 @@ pub enum Phase {
     Recovery,
     /// While what it left, without its file FORMAT, is restored.
     Restore,
+    /// While such a restore, which was cut off before it took its plan away, is made again.
+    RestoreAgain,
     /// While the store is made.
     Making,
 }
@@ -126,6 +128,7 @@ pub fn run(name: &str, operations: &[Operation], fault: Fault, phase: Phase) -> 
     let went = went.and_then(|()| match phase {
         Phase::Recovery => scene.recover(),
         Phase::Restore => scene.restore(),
+        Phase::RestoreAgain => scene.restore_again(),
         Phase::Work | Phase::Making => Ok(()),
     });
     if let Err(wrong) = went.and_then(|()| scene.judge_all()) {
@@ -313,8 +316,29 @@ impl Scene {
 
     /// Takes FORMAT away and lets an operator bring the store back with the fault in the way, until it is back.
     fn restore(&mut self) -> Result<(), String> {
+        self.take_format()?;
+        self.restore_with_the_fault()
+    }
+
+    /// The same for a restore that begins again, because the first one could not take its plan away.
+    fn restore_again(&mut self) -> Result<(), String> {
+        self.take_format()?;
+        let plan_stays = Fault { call: Some(FsCall::RemoveFile), nth: 1, failure: Failure::Eio, repeat: Repeat::Once };
+        self.failing.arm(plan_stays);
+        let cut_off = self.runner.test.restore();
+        self.failing.disarm();
+        if cut_off.is_ok() {
+            return Err("is restored, though its plan was not taken away".to_owned());
+        }
+        self.restore_with_the_fault()
+    }
+
+    fn take_format(&self) -> Result<(), String> {
         let taken = self.sim.remove_file(Path::new("FORMAT")).and_then(|()| self.sim.sync_dir(Path::new("")));
-        taken.map_err(|error| format!("FORMAT is not taken away: {error}"))?;
+        taken.map_err(|error| format!("FORMAT is not taken away: {error}"))
+    }
+
+    fn restore_with_the_fault(&mut self) -> Result<(), String> {
         self.failing.forget_failed_syncs();
         self.failing.arm(self.fault);
         let restored = self.runner.test.restore();

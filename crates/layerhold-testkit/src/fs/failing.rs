@@ -185,7 +185,7 @@ struct Shared {
     matching: u64,
     fired: u64,
     sticks_to: Option<Site>,
-    /// Every place where a call was made, and how often one failed there.
+    /// Every place where a call was made while a fault was armed, and how often one failed there.
     sites: BTreeMap<Site, u64>,
     /// Files whose sync failed, and directories whose sync failed and in which no name has changed since; and what of both
     /// was synced again nevertheless.
@@ -268,7 +268,7 @@ impl FailingFileSystem {
         self.shared().counts.iter().sum()
     }
 
-    /// Every place where a call was made so far, and how often one failed there.
+    /// Every place where a call was made while a fault was armed, and how often one failed there.
     #[must_use]
     pub fn sites(&self) -> BTreeMap<Site, u64> {
         self.shared().sites.clone()
@@ -293,7 +293,10 @@ impl FailingFileSystem {
     fn begin(&self, call: Call, path: &Path) -> io::Result<Pass> {
         let mut shared = self.shared();
         let site = Site::of(call, path);
-        shared.sites.entry(site).or_default();
+        // Where nothing can fail, a call says nothing of where failures were met.
+        if shared.armed {
+            shared.sites.entry(site).or_default();
+        }
         let is_sync = matches!(call, Call::SyncData | Call::SyncDir);
         if is_sync && shared.failed_syncs.contains(path) {
             shared.synced_again.insert(path.to_owned());

@@ -8,7 +8,7 @@ use crate::workloads::workloads;
 /// The calls of one workload are shared by so many units.
 const SLICES: u64 = 16;
 
-const PHASES: [Phase; 4] = [Phase::Work, Phase::Recovery, Phase::Making, Phase::Restore];
+const PHASES: [Phase; 5] = [Phase::Work, Phase::Recovery, Phase::Making, Phase::Restore, Phase::RestoreAgain];
 
 pub(super) struct FailingCalls;
 

@@ -473,6 +473,10 @@ impl<T: Table> MetadataStore for Journaled<T> {
         self.recovered_sequence
     }
 
+    fn poisoned(&self) -> Option<String> {
+        self.poison.lock().clone()
+    }
+
     fn store_id(&self) -> Option<StoreId> {
         Some(self.store_id)
     }

@@ -186,6 +186,11 @@ pub trait MetadataStore: Send + Sync {
     /// The sequence number that the store had when it was opened; 0 for a new one.
     fn recovered_sequence(&self) -> u64;
 
+    /// Why this handle refuses every later commit, once it does.
+    fn poisoned(&self) -> Option<String> {
+        None
+    }
+
     /// The random number that all files of the store bear, where it has one.
     fn store_id(&self) -> Option<journal::StoreId> {
         None

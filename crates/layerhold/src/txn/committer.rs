@@ -159,8 +159,9 @@ impl Committer {
         self.ledger.lock().applied_sequence
     }
 
-    /// An error once the outcome of a commit is not known. Until the store is opened again nobody can tell which rows
-    /// hold, so nothing beside the rows may be touched either: a file that a row in doubt speaks of must stay as it is.
+    /// An error once the outcome of a commit is not known, or one failed and no other can follow. Until the store is opened
+    /// again nobody can tell which rows hold, or can write down what became of a file, so nothing beside the rows may be
+    /// touched either: a file that a row in doubt speaks of must stay as it is, and no failed sync be tried again.
     pub(crate) fn check_certain(&self) -> Result<(), StorageError> {
         match self.poisoned.get() {
             Some(cause) => Err(StorageError::Poisoned { cause: cause.clone() }),
@@ -413,7 +414,13 @@ impl Committer {
         }
         match outcome {
             Ok(()) => ledger.applied_sequence = ledger.applied_sequence.max(group.last_sequence),
-            Err(_) if undone => ledger.last_sequence = group.first_sequence - 1,
+            Err(_) if undone => {
+                ledger.last_sequence = group.first_sequence - 1;
+                // Whoever ends something because of a failed sync and cannot even commit that must not go on with its file.
+                if let Some(cause) = self.store.poisoned() {
+                    self.poisoned.get_or_init(|| cause);
+                }
+            }
             Err(error) => {
                 self.poisoned.get_or_init(|| describe(error));
             }
