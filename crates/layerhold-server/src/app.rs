@@ -25,9 +25,9 @@ use crate::answer::{Answer, REQUEST_ID};
 use crate::arrival::{Arrival, Pace};
 use crate::body::Body;
 use crate::budget::Budget;
-use crate::buffers::Buffers;
 use crate::config::{Config, ConfigError, CreateOnPush};
 use crate::connection::Pulse;
+use crate::download::Downloads;
 use crate::host::{self, Wanted};
 use crate::request_id::{RequestId, RequestIds};
 use crate::serve::ServeError;
@@ -38,9 +38,6 @@ pub const DOWNLOAD_PREFIX: &str = "/download/";
 
 /// A request body that nobody wants is read up to this much, so that its sender gets to see the answer.
 const DISCARD_BYTES_MAX: u64 = 8 << 20;
-
-/// Buffers that wait for the next download when none runs.
-const IDLE_BUFFERS_MAX: usize = 64;
 
 /// Everything that answers requests; one for the whole server.
 pub struct App {
@@ -55,7 +52,7 @@ pub struct App {
     /// Memory of bodies that are held whole.
     pub(crate) budget: Budget,
     /// Buffers of downloads.
-    pub(crate) buffers: Buffers,
+    pub(crate) downloads: Downloads,
     account: String,
     pace: Pace,
     ids: RequestIds,
@@ -77,7 +74,12 @@ impl App {
     ///
     /// # Errors
     /// Where the engine cannot make the two registries.
-    pub fn new(engine: Engine, config: &Config, registries: RegistryConfig) -> Result<App, ServeError> {
+    pub fn new(
+        engine: Engine,
+        config: &Config,
+        registries: RegistryConfig,
+        downloads: Downloads,
+    ) -> Result<App, ServeError> {
         let key = TokenKey::new(engine.derive_key("tokens of the ECR adapter"));
         let ecr =
             Ecr::new(&engine, registries.clone(), key, Arc::new(SystemClock::default())).map_err(ConfigError::from)?;
@@ -106,7 +108,7 @@ impl App {
             oci_public,
             ecr,
             budget: Budget::new(config.body_memory_bytes),
-            buffers: Buffers::new(IDLE_BUFFERS_MAX),
+            downloads,
             account: config.account.clone(),
             pace: Pace { idle: config.idle_timeout, rate_min: config.body_rate_min },
             ids: RequestIds::new(),

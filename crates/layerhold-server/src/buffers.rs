@@ -13,11 +13,16 @@ use parking_lot::Mutex;
 /// bytes, small enough that what was just hashed is still in the core's cache when it is sent.
 pub const BUFFER_BYTES: usize = 128 << 10;
 
+/// Size of each buffer of a download that has a thread of its own to read ahead: handing a buffer from one thread to the
+/// other costs as much as hashing 100 KiB.
+pub const LARGE_BUFFER_BYTES: usize = 1 << 20;
+
 /// A pool of equal buffers.
 #[derive(Clone, Debug)]
 pub struct Buffers {
     idle: Arc<Mutex<Vec<Box<[u8]>>>>,
     idle_max: usize,
+    buffer_bytes: usize,
 }
 
 /// A buffer while it is filled.
@@ -29,17 +34,23 @@ pub struct Filled {
 }
 
 impl Buffers {
-    /// A pool that keeps at most `idle_max` buffers for later.
+    /// A pool of buffers of that size, which keeps at most `idle_max` of them for later.
     #[must_use]
-    pub fn new(idle_max: usize) -> Buffers {
-        Buffers { idle: Arc::new(Mutex::new(Vec::new())), idle_max }
+    pub fn new(buffer_bytes: usize, idle_max: usize) -> Buffers {
+        Buffers { idle: Arc::new(Mutex::new(Vec::new())), idle_max, buffer_bytes }
     }
 
-    /// A buffer of [`BUFFER_BYTES`], its content unspecified.
+    /// The size of each.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes
+    }
+
+    /// A buffer, its content unspecified.
     #[must_use]
     pub fn take(&self) -> Filled {
         let idle = self.idle.lock().pop();
-        let bytes = idle.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
+        let bytes = idle.unwrap_or_else(|| vec![0; self.buffer_bytes].into_boxed_slice());
         Filled { bytes: Some(bytes), len: 0, home: self.clone() }
     }
 }
@@ -81,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_buffer_comes_back_after_its_last_byte_was_sent() {
-        let buffers = Buffers::new(1);
+        let buffers = Buffers::new(BUFFER_BYTES, 1);
         let mut first = buffers.take();
         first.space()[..3].copy_from_slice(b"abc");
         let place = first.space().as_ptr();

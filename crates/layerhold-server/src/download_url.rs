@@ -10,8 +10,7 @@ use layerhold_oci::range::{self, Wanted};
 use crate::answer::Answer;
 use crate::app::{App, blocking};
 use crate::body::Payload;
-use crate::buffers::Buffers;
-use crate::download::{Download, ReadFailed};
+use crate::download::{Download, Downloads, ReadFailed};
 
 const OPERATION: &str = "download";
 
@@ -21,17 +20,17 @@ pub(crate) async fn answer(app: &App, token: &str, parts: &Parts) -> Answer {
         return Answer::text(OPERATION, StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n")
             .with(http::header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
-    let (engine, token, buffers) = (app.engine.clone(), token.to_owned(), app.buffers.clone());
+    let (engine, token, downloads) = (app.engine.clone(), token.to_owned(), app.downloads.clone());
     let head = parts.method == Method::HEAD;
     let wanted = parts.headers.get(RANGE).map(|range| range.to_str().unwrap_or_default().to_owned());
     let opened = blocking(move || match engine.open_download(&token) {
-        Ok(reader) => serve(reader, wanted.as_deref(), head, &buffers),
+        Ok(reader) => serve(reader, wanted.as_deref(), head, &downloads),
         Err(error) => refusal(&error),
     });
     opened.await.unwrap_or_else(|| Answer::text(OPERATION, StatusCode::SERVICE_UNAVAILABLE, "try again\n"))
 }
 
-fn serve(reader: layerhold::BlobReader, wanted: Option<&str>, head: bool, buffers: &Buffers) -> Answer {
+fn serve(reader: layerhold::BlobReader, wanted: Option<&str>, head: bool, downloads: &Downloads) -> Answer {
     let size = reader.size();
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -53,7 +52,7 @@ fn serve(reader: layerhold::BlobReader, wanted: Option<&str>, head: bool, buffer
         }
     };
     headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
-    let payload = if head { Ok(Payload::Empty) } else { Download::of_blob(reader, first_byte, len, buffers) };
+    let payload = if head { Ok(Payload::Empty) } else { Download::of_blob(reader, first_byte, len, downloads) };
     match payload {
         Ok(payload) => Answer { status, headers, payload, operation: OPERATION, cause: None },
         Err(ReadFailed::Fault { source, offset }) => {

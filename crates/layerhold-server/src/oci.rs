@@ -11,9 +11,8 @@ use crate::answer::Answer;
 use crate::app::{App, announced, blocking};
 use crate::arrival::{Arrival, Stop};
 use crate::body::Payload;
-use crate::buffers::Buffers;
 use crate::collect::{IN_ONE_PIECE_BYTES_MAX, Refusal, collect_shared};
-use crate::download::{Download, ReadFailed};
+use crate::download::{Download, Downloads, ReadFailed};
 use crate::upload::{Outcome, Sink, feed};
 
 /// Seconds after which a client that was told to slow down may come again.
@@ -23,13 +22,13 @@ const RETRY_AFTER_S: u32 = 1;
 pub(crate) async fn answer(app: &App, adapter: &Adapter, parts: &Parts, arrival: &mut Arrival<Incoming>) -> Answer {
     let route = match adapter.route(&parts.method, parts.uri.path(), parts.uri.query()) {
         Ok(route) => route,
-        Err(error) => return outward("none", error.into_response(), &app.buffers),
+        Err(error) => return outward("none", error.into_response(), &app.downloads),
     };
     let name = route.name();
     let length = announced(parts);
     let bytes_max = match route.body() {
         RequestBody::None => match adapter.respond_at_once(&route, &parts.headers, &Call::anonymous()) {
-            Some(response) => return charged(app, outward(name, response, &app.buffers)),
+            Some(response) => return charged(app, outward(name, response, &app.downloads)),
             None => 0,
         },
         RequestBody::Collect => adapter.manifest_body_bytes_max(),
@@ -48,10 +47,10 @@ pub(crate) async fn answer(app: &App, adapter: &Adapter, parts: &Parts, arrival:
         Err(Refusal::Busy) => return refusal(app, name, OciError::too_busy(RETRY_AFTER_S)),
         Err(Refusal::Cut(stop)) => return cut(app, name, stop),
     };
-    let (adapter, headers, buffers) = (adapter.clone(), parts.headers.clone(), app.buffers.clone());
+    let (adapter, headers, downloads) = (adapter.clone(), parts.headers.clone(), app.downloads.clone());
     let done = blocking(move || {
         let _share = share;
-        outward(name, adapter.respond(&route, &headers, body, &Call::anonymous()), &buffers)
+        outward(name, adapter.respond(&route, &headers, body, &Call::anonymous()), &downloads)
     });
     match done.await {
         Some(answer) => charged(app, answer),
@@ -83,8 +82,8 @@ async fn stream(app: &App, adapter: &Adapter, route: Route, parts: &Parts, arriv
         None => return refusal(app, name, OciError::unavailable()),
     };
     match feed(arrival, BlobSink(sink)).await {
-        Outcome::Complete(response) => outward(name, response, &app.buffers),
-        Outcome::Refused(response) => outward(name, response, &app.buffers).closing(),
+        Outcome::Complete(response) => outward(name, response, &app.downloads),
+        Outcome::Refused(response) => outward(name, response, &app.downloads).closing(),
         Outcome::Cut(stop) => cut(app, name, stop),
         Outcome::Lost => refusal(app, name, OciError::unavailable()).closing(),
     }
@@ -109,20 +108,20 @@ impl Sink for BlobSink {
 }
 
 /// The adapter's answer as the server sends it. Reads the first bytes of a blob, so it may block.
-fn outward(operation: &'static str, response: layerhold_oci::Response, buffers: &Buffers) -> Answer {
+fn outward(operation: &'static str, response: layerhold_oci::Response, downloads: &Downloads) -> Answer {
     let layerhold_oci::Response { status, headers, body, cause } = response;
     let payload = match body {
         layerhold_oci::Body::Empty => Payload::Empty,
         layerhold_oci::Body::Bytes(bytes) => Payload::Bytes(bytes),
         layerhold_oci::Body::Blob { reader, first_byte, len } => {
-            match Download::of_blob(reader, first_byte, len, buffers) {
+            match Download::of_blob(reader, first_byte, len, downloads) {
                 Ok(payload) => payload,
                 Err(failed) => {
                     let error = match &failed {
                         ReadFailed::Fault { source, .. } => layerhold_oci::blob_read_error(source),
                         ReadFailed::Short { .. } | ReadFailed::Cancelled { .. } => OciError::unavailable(),
                     };
-                    let mut answer = outward(operation, error.into_response(), buffers);
+                    let mut answer = outward(operation, error.into_response(), downloads);
                     answer.cause = Some(crate::chain(&failed));
                     return answer;
                 }
@@ -133,7 +132,7 @@ fn outward(operation: &'static str, response: layerhold_oci::Response, buffers: 
 }
 
 fn refusal(app: &App, operation: &'static str, error: OciError) -> Answer {
-    outward(operation, error.into_response(), &app.buffers)
+    outward(operation, error.into_response(), &app.downloads)
 }
 
 fn cut(app: &App, operation: &'static str, stop: Stop) -> Answer {

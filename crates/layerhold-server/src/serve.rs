@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::config::{Config, ConfigError};
 use crate::connection::Patience;
 use crate::control::serve::Control;
+use crate::download::Downloads;
 use crate::host::Wanted;
 use crate::listen::{self, Limits, Listener};
 use crate::store::{self, Found, StoreError};
@@ -90,7 +91,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     for warning in engine.warnings() {
         tracing::warn!(data = %config.data.display(), "unsuitable medium: {warning}");
     }
-    let app = Arc::new(App::new(engine.clone(), config, registries)?);
+    let app = Arc::new(App::new(engine.clone(), config, registries, Downloads::new(runtime.metrics().num_workers()))?);
     // A server without its socket serves all the same: only the operator's commands have to wait until it is stopped. One that
     // only reads has nothing in its directory, and looks after nothing.
     let control = || Control::start(&runtime, engine.clone(), &config.data);

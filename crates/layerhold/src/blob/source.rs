@@ -19,6 +19,9 @@ use super::quarantine::Proved;
 /// again. One of the default lengths is 32 KiB and covers 64 MiB.
 const RUNS_KEPT: usize = 8;
 
+/// What is read before it is hashed: little enough that the core's cache still holds it then.
+const STEP_BYTES: u64 = 128 << 10;
+
 /// A file of bytes that is open, and what they are checked against.
 #[derive(Debug)]
 pub(crate) struct FileSource {
@@ -139,14 +142,15 @@ impl FileSource {
         }
     }
 
-    /// How much of `len` bytes at a group's beginning is whole groups; the last group of the blob is whole when all of
-    /// it is wanted.
+    /// How much of `len` bytes at a group's beginning is whole groups that are read at once; the last group of the blob is
+    /// whole when all of it is wanted.
     fn whole_groups(&self, offset: u64, len: usize) -> Option<usize> {
         let left = self.size - offset;
         let len = len as u64;
         let group_bytes = self.group_len.as_u64();
         let whole = if len >= left { left } else { len / group_bytes * group_bytes };
-        usize::try_from(whole).ok().filter(|whole| *whole > 0)
+        let step = (STEP_BYTES / group_bytes).max(1) * group_bytes;
+        usize::try_from(whole.min(step)).ok().filter(|whole| *whole > 0)
     }
 
     /// Whether `bytes`, whole groups from `first_group` on, are what was stored.
