@@ -11,6 +11,7 @@
     reason = "a bench measures with the machine's own clock and threads, and a failure ends it"
 )]
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
@@ -76,14 +77,23 @@ impl Read {
     }
 }
 
+/// Where both sides read to: of two buffers one may lie better in memory than the other, for a tenth of the time.
+fn buffer(len: usize) -> RefCell<Vec<u8>> {
+    RefCell::new(vec![0; len])
+}
+
 fn whole(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, read: &Read, row: Row) {
-    let (mut ours, mut theirs) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let buf = buffer(1 << 20);
     table.compare(
         group,
         row,
-        |iterations| Took::by(|| (0..iterations).for_each(|_| read.engine(read.offsets(ours.len()), &mut ours))),
         |iterations| {
-            Took::by(|| (0..iterations).for_each(|_| read.plain(read.offsets(theirs.len()), &mut theirs, true)))
+            let mut buf = buf.borrow_mut();
+            Took::by(|| (0..iterations).for_each(|_| read.engine(read.offsets(buf.len()), &mut buf)))
+        },
+        |iterations| {
+            let mut buf = buf.borrow_mut();
+            Took::by(|| (0..iterations).for_each(|_| read.plain(read.offsets(buf.len()), &mut buf, true)))
         },
     );
 }
@@ -99,7 +109,7 @@ fn ranges(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, pool: &Po
         };
         whole(table, group, &read, row);
         for range_bytes in [4 << 10, 64 << 10, 1 << 20] {
-            let (mut ours, mut theirs) = (vec![0; range_bytes], vec![0; range_bytes]);
+            let buf = buffer(range_bytes);
             let row = Row {
                 name: format!("ranges of {} KiB, groups of {group_kib} KiB", range_bytes >> 10),
                 work: Throughput::Bytes(range_bytes as u64),
@@ -108,8 +118,10 @@ fn ranges(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, pool: &Po
             table.compare(
                 group,
                 row,
-                |iterations| Took::by(|| read.engine(read.ranges(iterations, range_bytes), &mut ours)),
-                |iterations| Took::by(|| read.plain(read.ranges(iterations, range_bytes), &mut theirs, false)),
+                |iterations| Took::by(|| read.engine(read.ranges(iterations, range_bytes), &mut buf.borrow_mut())),
+                |iterations| {
+                    Took::by(|| read.plain(read.ranges(iterations, range_bytes), &mut buf.borrow_mut(), false))
+                },
             );
         }
     }
@@ -118,7 +130,7 @@ fn ranges(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, pool: &Po
 /// The whole layer within a verified window, beside a plain read of its file.
 fn window(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, pool: &Pool, len: u64) {
     let read = Read::new(pool, len, Options::default().with_verified_window_ms(u64::MAX));
-    let (mut ours, mut theirs) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let buf = buffer(1 << 20);
     let row = Row {
         name: format!("read {} MiB inside a verified window, by 1 MiB", len >> 20),
         work: Throughput::Bytes(len),
@@ -127,12 +139,16 @@ fn window(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>, pool: &Po
     table.compare(
         group,
         row,
-        |iterations| Took::by(|| (0..iterations).for_each(|_| read.engine(read.offsets(ours.len()), &mut ours))),
         |iterations| {
+            let mut buf = buf.borrow_mut();
+            Took::by(|| (0..iterations).for_each(|_| read.engine(read.offsets(buf.len()), &mut buf)))
+        },
+        |iterations| {
+            let mut buf = buf.borrow_mut();
             Took::by(|| {
                 for _ in 0..iterations {
-                    read.offsets(theirs.len()).for_each(|offset| read.file.read_exact_at(&mut theirs, offset).unwrap());
-                    black_box(&mut theirs);
+                    read.offsets(buf.len()).for_each(|offset| read.file.read_exact_at(&mut buf, offset).unwrap());
+                    black_box(&mut *buf);
                 }
             })
         },
@@ -153,7 +169,7 @@ fn inline(table: &mut Table, group: &mut BenchmarkGroup<'_, WallTime>) {
                 sum.and(Took::by(|| _ = black_box(store::put(&store.repository, &content))))
             })
         };
-        let put = std::cell::RefCell::new(&mut put);
+        let put = RefCell::new(&mut put);
         let row = |name: String, work| Row { name, work, target: Target::Reported };
         table.compare(
             group,
