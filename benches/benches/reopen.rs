@@ -22,7 +22,8 @@ use layerhold_benches::{quick, raw, store};
 
 const PLACE: &str = env!("CARGO_TARGET_TMPDIR");
 
-/// A copy of a store's files as they are at this moment, which is what a kill of its process would leave.
+/// A copy of a store's files as they are at this moment, which is what a kill of its process would leave. It is on the
+/// disk, so that no sync while the store is opened has to write it.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -31,9 +32,15 @@ fn copy(from: &Path, to: &Path) {
         if entry.file_type().unwrap().is_dir() {
             copy(&entry.path(), &to);
         } else {
-            std::fs::copy(entry.path(), to).unwrap();
+            std::fs::copy(entry.path(), &to).unwrap();
+            std::fs::File::open(&to).unwrap().sync_all().unwrap();
         }
     }
+}
+
+/// Without a ballast: the copies have none, and the first opening would make it.
+fn options() -> Options {
+    Options::default().with_ballast_bytes(0)
 }
 
 fn main() {
@@ -43,7 +50,7 @@ fn main() {
     group.sampling_mode(SamplingMode::Flat).sample_size(10).warm_up_time(Duration::from_millis(1));
     group.measurement_time(Duration::from_secs(2));
     let images = if quick() { 20 } else { 5_000 };
-    let store = store::Store::create(PLACE, Options::default().with_ballast_bytes(0));
+    let store = store::Store::create(PLACE, options());
     let base = base(&store.repository);
     for number in 0..images {
         let image = image(&store.repository, &base, number);
@@ -75,7 +82,7 @@ fn main() {
             row,
             rounds(|path| {
                 let mut engine = None;
-                let took = Took::by(|| engine = Some(Engine::open(path, Options::default()).unwrap()));
+                let took = Took::by(|| engine = Some(Engine::open(path, options()).unwrap()));
                 drop(engine);
                 took
             }),
