@@ -13,16 +13,23 @@ use parking_lot::Mutex;
 /// bytes, small enough that what was just hashed is still in the core's cache when it is sent.
 pub const BUFFER_BYTES: usize = 128 << 10;
 
-/// Size of each buffer of a download that has a thread of its own to read ahead: handing a buffer from one thread to the
-/// other costs as much as hashing 100 KiB.
+/// Size of each buffer of a download that has a thread of its own to read ahead: waking the other thread, and the client,
+/// costs as much as hashing some 100 KiB.
 pub const LARGE_BUFFER_BYTES: usize = 1 << 20;
 
 /// A pool of equal buffers.
 #[derive(Clone, Debug)]
 pub struct Buffers {
-    idle: Arc<Mutex<Vec<Box<[u8]>>>>,
+    held: Arc<Mutex<Held>>,
     idle_max: usize,
     buffer_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    idle: Vec<Box<[u8]>>,
+    /// Buffers that were taken and did not come back yet.
+    lent: usize,
 }
 
 /// A buffer while it is filled.
@@ -37,19 +44,25 @@ impl Buffers {
     /// A pool of buffers of that size, which keeps at most `idle_max` of them for later.
     #[must_use]
     pub fn new(buffer_bytes: usize, idle_max: usize) -> Buffers {
-        Buffers { idle: Arc::new(Mutex::new(Vec::new())), idle_max, buffer_bytes }
-    }
-
-    /// The size of each.
-    #[must_use]
-    pub fn buffer_bytes(&self) -> usize {
-        self.buffer_bytes
+        Buffers { held: Arc::default(), idle_max, buffer_bytes }
     }
 
     /// A buffer, its content unspecified.
     #[must_use]
     pub fn take(&self) -> Filled {
-        let idle = self.idle.lock().pop();
+        self.lend(&mut self.held.lock())
+    }
+
+    /// The same while fewer than `lent_max` are lent, those among them whose bytes are on their way to a socket.
+    #[must_use]
+    pub fn take_below(&self, lent_max: usize) -> Option<Filled> {
+        let mut held = self.held.lock();
+        (held.lent < lent_max).then(|| self.lend(&mut held))
+    }
+
+    fn lend(&self, held: &mut Held) -> Filled {
+        held.lent += 1;
+        let idle = held.idle.pop();
         let bytes = idle.unwrap_or_else(|| vec![0; self.buffer_bytes].into_boxed_slice());
         Filled { bytes: Some(bytes), len: 0, home: self.clone() }
     }
@@ -59,6 +72,12 @@ impl Filled {
     /// The whole buffer, to be written to.
     pub fn space(&mut self) -> &mut [u8] {
         self.bytes.as_deref_mut().unwrap_or_default()
+    }
+
+    /// How much it takes.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.bytes.as_deref().unwrap_or_default().len()
     }
 
     /// The first `len` bytes, without a copy; the buffer returns to its pool when the last clone is dropped.
@@ -78,9 +97,10 @@ impl AsRef<[u8]> for Filled {
 impl Drop for Filled {
     fn drop(&mut self) {
         if let Some(bytes) = self.bytes.take() {
-            let mut idle = self.home.idle.lock();
-            if idle.len() < self.home.idle_max {
-                idle.push(bytes);
+            let mut held = self.home.held.lock();
+            held.lent -= 1;
+            if held.idle.len() < self.home.idle_max {
+                held.idle.push(bytes);
             }
         }
     }
@@ -101,13 +121,28 @@ mod tests {
         assert_eq!(&bytes[..], b"abc");
         drop(bytes);
         assert_eq!(&clone[..], b"bc");
-        assert!(buffers.idle.lock().is_empty());
+        assert!(buffers.held.lock().idle.is_empty());
         drop(clone);
         let mut again = buffers.take();
         assert_eq!(again.space().as_ptr(), place);
         let spare = buffers.take();
         drop(again);
         drop(spare);
-        assert_eq!(buffers.idle.lock().len(), 1);
+        assert_eq!(buffers.held.lock().idle.len(), 1);
+    }
+
+    #[test]
+    fn what_is_on_its_way_counts_as_lent() {
+        let buffers = Buffers::new(BUFFER_BYTES, 4);
+        let first = buffers.take_below(2).unwrap().into_bytes(3);
+        let second = buffers.take_below(2).unwrap();
+        assert!(buffers.take_below(2).is_none());
+        let part = first.slice(..1);
+        drop(first);
+        assert!(buffers.take_below(2).is_none());
+        drop(part);
+        assert!(buffers.take_below(2).is_some());
+        drop(second);
+        assert!(buffers.take_below(1).is_some());
     }
 }

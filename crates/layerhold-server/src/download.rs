@@ -1,22 +1,24 @@
-//! Sending a blob while it is read: every byte verified before it is handed over, one chunk ahead of the socket.
+//! Sending a blob while it is read: every byte verified before it is handed over.
 //!
-//! Where many are under way, a chunk is read where it is sent, on the thread that serves the connection, as long as reading
-//! goes at the speed of memory. The way to another thread and back costs more than it brings: measured on two virtual
+//! Where many downloads are under way, a chunk is read where it is sent, on the thread that serves the connection, as long as
+//! reading goes at the speed of memory. The way to another thread and back costs more than it brings: measured on two virtual
 //! cores it took a third of a large pull's processor time, and the bytes left the core whose cache they were hashed in. Once a
 //! read turns out slow, because a disk is behind it, blocking threads read for a while, one chunk ahead of the socket, so that
 //! other connections of this thread do not wait for the disk. A chunk that does not prove right at once is read by a blocking
 //! thread in any case: finding out what is wrong may take as long as reading the whole blob.
 //!
-//! Where few are under way, cores are idle, and a blocking thread reads one chunk ahead in any case. The socket's thread does
-//! not wait for it but reads the chunk behind that one meanwhile, so that neither is woken as long as both have something to
-//! do; chunks are large then, which makes the rest of the waking rare.
+//! Where few are under way, a blocking thread reads one chunk ahead in any case. The socket's thread does not wait for it
+//! but reads the chunk behind that one meanwhile, so that neither is woken as long as both have something to do; and where the
+//! other thread has not begun, because all of them are busy, it reads that chunk itself. Chunks are large then, which makes
+//! the rest of the waking rare.
 //!
 //! A slow peer holds no thread either way, because the next read starts only when the last chunk was taken. In memory are
-//! at most a chunk that is read, two that wait, and what the HTTP library holds of earlier ones, whatever the blob's size.
+//! at most a chunk that is read, one that waits, and what the HTTP library holds of earlier ones, whatever the blob's size; all
+//! large chunks of a server are bounded together.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,7 +29,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::body::Payload;
-use crate::buffers::{BUFFER_BYTES, Buffers, LARGE_BUFFER_BYTES};
+use crate::buffers::{BUFFER_BYTES, Buffers, Filled, LARGE_BUFFER_BYTES};
 
 /// Bytes that can be read at any place, verified.
 pub trait Source: Send + Sync + 'static {
@@ -77,8 +79,8 @@ impl Source for BlobReader {
     }
 }
 
-/// A chunk that takes longer than this to read came from a disk: from memory it takes a twentieth of a millisecond, and a
-/// thread that has to wait for its turn on a busy machine should not count.
+/// [`BUFFER_BYTES`] that take longer than this to read came from a disk: from memory they take a twentieth of a millisecond, and
+/// a thread that has to wait for its turn on a busy machine should not count.
 const SLOW_READ: Duration = Duration::from_millis(2);
 
 /// How many chunks after a slow one are read on other threads without another try.
@@ -87,8 +89,11 @@ const WARY_CHUNKS: u32 = 64;
 /// Buffers that wait for the next download when none runs.
 const IDLE_BUFFERS_MAX: usize = 64;
 
-/// Large buffers that a download has at most: one that is sent, two that wait, one that is read.
-const LARGE_BUFFERS_MAX: usize = 4;
+/// Large buffers for each download that is helped: one that is sent, two that wait or are read.
+const LARGE_BUFFERS: usize = 3;
+
+/// Chunks that are read elsewhere after one that did not prove right here: as many as the large one that was tried has.
+const DOUBTFUL_CHUNKS: u32 = (LARGE_BUFFER_BYTES / BUFFER_BYTES) as u32;
 
 /// What the downloads of a server share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -97,25 +102,44 @@ pub struct Downloads {
     large: Buffers,
     under_way: Arc<AtomicUsize>,
     helped_max: usize,
+    slow_read: Duration,
 }
 
 impl Downloads {
-    /// For a server whose sockets are served by so many threads.
+    /// For a server with so many threads for sockets, each of which can have a core.
+    ///
+    /// Half as many downloads at once are helped by another thread. Their buffers have 3 MiB each and are kept.
     #[must_use]
     pub fn new(socket_threads: usize) -> Downloads {
         let helped_max = socket_threads / 2;
         Downloads {
             buffers: Buffers::new(BUFFER_BYTES, IDLE_BUFFERS_MAX),
-            large: Buffers::new(LARGE_BUFFER_BYTES, LARGE_BUFFERS_MAX * helped_max),
+            large: Buffers::new(LARGE_BUFFER_BYTES, LARGE_BUFFERS * helped_max),
             under_way: Arc::default(),
             helped_max,
+            slow_read: SLOW_READ,
         }
     }
 
-    /// Whether half the threads have nothing to send: then each download has one more to read ahead.
+    /// Whether there are at most half as many as threads that could serve them, so that each may have another one.
     fn are_few(&self) -> bool {
         self.under_way.load(Ordering::Relaxed) <= self.helped_max
     }
+
+    /// Where a chunk goes.
+    fn filling(&self, large: bool) -> Filled {
+        let large = large.then(|| self.large.take_below(LARGE_BUFFERS * self.helped_max)).flatten();
+        large.unwrap_or_else(|| self.buffers.take())
+    }
+}
+
+/// A chunk that another thread reads, or will.
+struct Ahead {
+    offset: u64,
+    len: usize,
+    /// Set by whoever reads it: the other thread, or this one in its place.
+    claimed: Arc<AtomicBool>,
+    job: JoinHandle<Result<Bytes, ReadFailed>>,
 }
 
 /// A range of a blob on its way to a client.
@@ -133,7 +157,7 @@ pub struct Download {
     /// Bytes not yet handed over.
     remaining: u64,
     ready: Option<Bytes>,
-    reading: Option<JoinHandle<Result<Bytes, ReadFailed>>>,
+    reading: Option<Ahead>,
     after: Option<Bytes>,
 }
 
@@ -164,8 +188,9 @@ impl Download {
         };
         if len > 0 {
             let begin = Instant::now();
-            let (offset, size) = download.reserve(BUFFER_BYTES);
-            download.ready = Some(read_chunk(&*download.source, &downloads.buffers, offset, size)?);
+            let filling = downloads.filling(false);
+            let (offset, len) = download.reserve(filling.capacity());
+            download.ready = Some(read_chunk(&*download.source, filling, offset, len)?);
             download.note_slowness(begin);
         }
         Ok(download)
@@ -209,7 +234,7 @@ impl Download {
         let chunk = ready!(self.poll_chunk(cx));
         match &chunk {
             None => {}
-            Some(Err(_)) => (self.unread, self.after) = (0, None),
+            Some(Err(_)) => (self.unread, self.ready) = (0, None),
             Some(Ok(chunk)) => {
                 self.remaining = self.remaining.saturating_sub(chunk.len() as u64);
                 if self.unread > 0 && self.reading.is_none() && (!self.stays_here() || self.downloads.are_few()) {
@@ -224,72 +249,103 @@ impl Download {
         if let Some(chunk) = self.ready.take() {
             return Poll::Ready(Some(Ok(chunk)));
         }
-        match &self.reading {
-            None if self.unread == 0 => return Poll::Ready(None),
-            None => {
-                if let Some(chunk) = self.read_here() {
-                    return Poll::Ready(Some(Ok(chunk)));
-                }
-                self.read_elsewhere();
+        // Better than to wait for the other thread is to do its work, or what comes behind it.
+        if self.stays_here()
+            && self.after.is_none()
+            && self.reading.as_ref().is_some_and(|ahead| !ahead.job.is_finished())
+        {
+            self.take_over();
+            if self.reading.is_some() {
+                self.after = self.read_here();
             }
-            // Better than to wait for the other thread is to read what comes behind its chunk.
-            Some(reading) if self.after.is_none() && !reading.is_finished() => self.after = self.read_here(),
-            Some(_) => {}
         }
-        let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
-        let done = ready!(Pin::new(reading).poll(cx));
+        if self.reading.is_none() {
+            if self.unread == 0 {
+                return Poll::Ready(None);
+            }
+            if let Some(chunk) = self.read_here() {
+                return Poll::Ready(Some(Ok(chunk)));
+            }
+            self.read_elsewhere();
+        }
+        let Some(ahead) = &mut self.reading else { return Poll::Ready(None) };
+        let done = ready!(Pin::new(&mut ahead.job).poll(cx));
+        let offset = ahead.offset;
         self.reading = None;
         self.ready = self.after.take();
-        Poll::Ready(Some(done.unwrap_or(Err(ReadFailed::Cancelled { offset: self.next }))))
+        Poll::Ready(Some(done.unwrap_or(Err(ReadFailed::Cancelled { offset }))))
     }
 
     fn stays_here(&self) -> bool {
         self.wary == 0
     }
 
-    fn reserve(&mut self, chunk_bytes: usize) -> (u64, usize) {
-        let size = usize::try_from(self.unread).unwrap_or(chunk_bytes).min(chunk_bytes);
+    fn reserve(&mut self, capacity: usize) -> (u64, usize) {
+        let len = usize::try_from(self.unread).unwrap_or(capacity).min(capacity);
         let offset = self.next;
-        self.next += size as u64;
-        self.unread -= size as u64;
-        (offset, size)
+        self.next += len as u64;
+        self.unread -= len as u64;
+        (offset, len)
     }
 
-    /// Where the next chunk goes.
-    fn buffers(&self) -> Buffers {
-        let Downloads { buffers, large, .. } = &self.downloads;
-        if self.stays_here() && self.downloads.are_few() { large.clone() } else { buffers.clone() }
+    /// Takes back what was reserved last, from `offset` on.
+    fn give_back(&mut self, offset: u64) {
+        self.unread += self.next - offset;
+        self.next = offset;
     }
 
     fn read_elsewhere(&mut self) {
-        let buffers = self.buffers();
+        let filling = self.downloads.filling(self.stays_here() && self.downloads.are_few());
         self.wary = self.wary.saturating_sub(1);
-        let (offset, size) = self.reserve(buffers.buffer_bytes());
+        let (offset, len) = self.reserve(filling.capacity());
         let source = Arc::clone(&self.source);
-        self.reading = Some(tokio::task::spawn_blocking(move || read_chunk(&*source, &buffers, offset, size)));
+        let claimed = Arc::new(AtomicBool::new(false));
+        let mine = Arc::clone(&claimed);
+        let job = tokio::task::spawn_blocking(move || {
+            if mine.swap(true, Ordering::Relaxed) {
+                return Err(ReadFailed::Cancelled { offset });
+            }
+            read_chunk(&*source, filling, offset, len)
+        });
+        self.reading = Some(Ahead { offset, len, claimed, job });
     }
 
-    /// Reads the next chunk on this thread, if there is one and it comes at once.
+    /// Takes the chunk back that another thread was to read, where nobody has begun and it was reserved last.
+    fn take_over(&mut self) {
+        let Some(ahead) = self.reading.take_if(|ahead| ahead.offset + ahead.len as u64 == self.next) else { return };
+        if ahead.claimed.swap(true, Ordering::Relaxed) {
+            self.reading = Some(ahead);
+        } else {
+            ahead.job.abort();
+            self.give_back(ahead.offset);
+        }
+    }
+
+    /// Reads the next chunk on this thread, if there is one and it comes at once; less of it once reading turns out slow.
     fn read_here(&mut self) -> Option<Bytes> {
         if self.unread == 0 || !self.stays_here() {
             return None;
         }
-        let begin = Instant::now();
-        let buffers = self.buffers();
-        let (offset, size) = self.reserve(buffers.buffer_bytes());
-        let chunk = try_read_chunk(&*self.source, &buffers, offset, size);
-        self.note_slowness(begin);
-        if chunk.is_none() {
-            self.next = offset;
-            self.unread += size as u64;
-            // Whoever is to find out what is wrong reads the next one.
-            self.wary = self.wary.max(1);
+        let mut filling = self.downloads.filling(self.downloads.are_few());
+        let (offset, len) = self.reserve(filling.capacity());
+        let mut filled = 0;
+        while filled < len && self.stays_here() {
+            let begin = Instant::now();
+            let end = len.min(filled + BUFFER_BYTES);
+            let space = filling.space().get_mut(filled..end).unwrap_or_default();
+            match self.source.try_read_at(offset + filled as u64, space).filter(|some| *some > 0) {
+                Some(some) => filled += some,
+                // Whoever is to find out what is wrong reads what comes next.
+                None => self.wary = DOUBTFUL_CHUNKS,
+            }
+            self.note_slowness(begin);
         }
-        chunk
+        self.give_back(offset + filled as u64);
+        (filled > 0).then(|| filling.into_bytes(filled))
     }
 
     fn note_slowness(&mut self, begin: Instant) {
-        if begin.elapsed() > SLOW_READ {
+        if begin.elapsed() > self.downloads.slow_read {
             self.wary = WARY_CHUNKS;
         }
     }
@@ -298,6 +354,9 @@ impl Download {
 impl Drop for Download {
     fn drop(&mut self) {
         self.downloads.under_way.fetch_sub(1, Ordering::Relaxed);
+        if let Some(ahead) = &self.reading {
+            ahead.job.abort();
+        }
     }
 }
 
@@ -307,35 +366,24 @@ impl std::fmt::Debug for Download {
     }
 }
 
-/// Exactly `size` bytes from `offset`.
-fn read_chunk(source: &dyn Source, buffers: &Buffers, offset: u64, size: usize) -> Result<Bytes, ReadFailed> {
-    let mut filling = buffers.take();
+/// Exactly `len` bytes from `offset`.
+fn read_chunk(source: &dyn Source, mut filling: Filled, offset: u64, len: usize) -> Result<Bytes, ReadFailed> {
     let mut filled = 0;
-    while filled < size {
-        let Some(space) = filling.space().get_mut(filled..size) else { break };
+    while filled < len {
+        let Some(space) = filling.space().get_mut(filled..len) else { break };
         let place = offset + filled as u64;
         match source.read_at(place, space)? {
             0 => return Err(ReadFailed::Short { offset: place }),
             some => filled += some,
         }
     }
-    Ok(filling.into_bytes(size))
-}
-
-/// The same, where all of it comes at once.
-fn try_read_chunk(source: &dyn Source, buffers: &Buffers, offset: u64, size: usize) -> Option<Bytes> {
-    let mut filling = buffers.take();
-    let mut filled = 0;
-    while filled < size {
-        let space = filling.space().get_mut(filled..size)?;
-        filled += source.try_read_at(offset + filled as u64, space).filter(|some| *some > 0)?;
-    }
-    Some(filling.into_bytes(size))
+    Ok(filling.into_bytes(len))
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::ops::Range;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
@@ -366,6 +414,11 @@ mod tests {
         (place % 251) as u8
     }
 
+    /// A machine that is busy with other things must not look like a slow disk.
+    fn downloads(socket_threads: usize) -> Downloads {
+        Downloads { slow_read: Duration::MAX, ..Downloads::new(socket_threads) }
+    }
+
     async fn drain(mut download: Download) -> Result<Vec<u8>, ReadFailed> {
         let mut bytes = Vec::new();
         while let Some(chunk) = poll_fn(|cx| download.poll_next(cx)).await {
@@ -381,7 +434,7 @@ mod tests {
         let source = Arc::new(Pattern { size, read_max: 100_000, highest: AtomicU64::new(0) });
         for (first, len) in [(0, size), (0, 0), (1, 1), (size - 1, 1), (5, BUFFER_BYTES as u64), (7, size - 7)] {
             for (wary, threads) in [(0, 1), (2, 1), (u32::MAX, 1), (0, 2), (2, 2), (u32::MAX, 2)] {
-                let downloads = Downloads::new(threads);
+                let downloads = downloads(threads);
                 let mut download = Download::start(source.clone(), first, len, &downloads).unwrap();
                 download.wary = wary;
                 let bytes = drain(download).await.unwrap();
@@ -396,7 +449,7 @@ mod tests {
     async fn nothing_is_read_before_it_is_wanted_unless_reading_is_slow() {
         let size = 100 * BUFFER_BYTES as u64;
         let source = Arc::new(Pattern { size, read_max: usize::MAX, highest: AtomicU64::new(0) });
-        let mut download = Download::start(source.clone(), 0, size, &Downloads::new(1)).unwrap();
+        let mut download = Download::start(source.clone(), 0, size, &downloads(1)).unwrap();
         for (wary, ahead) in [(0, 0), (2, 1), (1, 1), (0, 0)] {
             download.wary = wary;
             poll_fn(|cx| download.poll_next(cx)).await.unwrap().unwrap();
@@ -413,10 +466,10 @@ mod tests {
             let source = Arc::new(Pattern { size, read_max: usize::MAX, highest: AtomicU64::new(0) });
             (Download::start(source.clone(), 0, size, downloads).unwrap(), source)
         };
-        let downloads = Downloads::new(2);
+        let downloads = downloads(2);
         let (mut first, source) = start(&downloads);
         poll_fn(|cx| first.poll_next(cx)).await.unwrap().unwrap();
-        first.reading.as_mut().unwrap().await.unwrap().unwrap();
+        (&mut first.reading.as_mut().unwrap().job).await.unwrap().unwrap();
         assert_eq!(source.highest.load(Ordering::Relaxed), (BUFFER_BYTES + LARGE_BUFFER_BYTES) as u64);
 
         let (mut second, source) = start(&downloads);
@@ -429,41 +482,138 @@ mod tests {
         assert!(second.reading.is_some());
     }
 
-    #[tokio::test]
-    async fn while_another_thread_reads_one_chunk_is_read_here_and_no_more() {
-        /// Reads of other threads wait until they are let.
-        struct Gated(Pattern, parking_lot::Mutex<()>);
-        impl Source for Gated {
-            fn read_at(&self, offset: u64, space: &mut [u8]) -> Result<usize, ReadFailed> {
-                drop(self.1.lock());
-                self.0.read_at(offset, space)
-            }
+    /// Reads by `read_at` wait until they are let; those of one range fail, and those of another are not given at once.
+    struct Gated {
+        pattern: Pattern,
+        gate: parking_lot::Mutex<()>,
+        begun: AtomicU64,
+        failing: Range<u64>,
+        doubtful: Range<u64>,
+    }
 
-            fn try_read_at(&self, offset: u64, space: &mut [u8]) -> Option<usize> {
-                self.0.read_at(offset, space).ok()
+    impl Gated {
+        fn new(size: u64) -> Gated {
+            let pattern = Pattern { size, read_max: usize::MAX, highest: AtomicU64::new(0) };
+            Gated {
+                pattern,
+                gate: parking_lot::Mutex::default(),
+                begun: AtomicU64::new(0),
+                failing: 0..0,
+                doubtful: 0..0,
             }
         }
-        let size = 10 * LARGE_BUFFER_BYTES as u64;
-        let pattern_source = Pattern { size, read_max: usize::MAX, highest: AtomicU64::new(0) };
-        let source = Arc::new(Gated(pattern_source, parking_lot::Mutex::default()));
-        let mut download = Download::start(source.clone(), 0, size, &Downloads::new(2)).unwrap();
-        let gate = source.1.lock();
-        poll_fn(|cx| download.poll_next(cx)).await.unwrap().unwrap();
-        for _ in 0..3 {
-            let polled = poll_fn(|cx| Poll::Ready(download.poll_next(cx))).await;
-            assert!(polled.is_pending());
-            let read = (BUFFER_BYTES + 2 * LARGE_BUFFER_BYTES) as u64;
-            assert_eq!(source.0.highest.load(Ordering::Relaxed), read);
+    }
+
+    impl Source for Gated {
+        fn read_at(&self, offset: u64, space: &mut [u8]) -> Result<usize, ReadFailed> {
+            self.begun.fetch_add(1, Ordering::SeqCst);
+            drop(self.gate.lock());
+            if self.failing.contains(&offset) {
+                return Err(ReadFailed::Short { offset });
+            }
+            self.pattern.read_at(offset, space)
         }
-        drop(gate);
-        let mut at = BUFFER_BYTES;
+
+        fn try_read_at(&self, offset: u64, space: &mut [u8]) -> Option<usize> {
+            (!self.doubtful.contains(&offset)).then(|| self.pattern.read_at(offset, space).unwrap())
+        }
+    }
+
+    const FIRST: u64 = BUFFER_BYTES as u64;
+    const LARGE: u64 = LARGE_BUFFER_BYTES as u64;
+
+    /// The first chunk was handed over, and another thread waits at the gate with the second one.
+    async fn until_another_thread_has_begun(download: &mut Download, source: &Gated) {
+        let begun = source.begun.load(Ordering::SeqCst);
+        poll_fn(|cx| download.poll_next(cx)).await.unwrap().unwrap();
+        while source.begun.load(Ordering::SeqCst) == begun {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn rest_of(mut download: Download, mut at: u64) -> u64 {
         while let Some(chunk) = poll_fn(|cx| download.poll_next(cx)).await {
             for &byte in &chunk.unwrap() {
-                assert_eq!(byte, pattern(at as u64));
+                assert_eq!(byte, pattern(at), "at {at}");
                 at += 1;
             }
         }
-        assert_eq!(at as u64, size);
+        at
+    }
+
+    #[tokio::test]
+    async fn while_another_thread_reads_one_chunk_is_read_here_and_no_more() {
+        let size = 10 * LARGE;
+        let source = Arc::new(Gated::new(size));
+        let mut download = Download::start(source.clone(), 0, size, &downloads(2)).unwrap();
+        let gate = source.gate.lock();
+        until_another_thread_has_begun(&mut download, &source).await;
+        for _ in 0..3 {
+            let polled = poll_fn(|cx| Poll::Ready(download.poll_next(cx))).await;
+            assert!(polled.is_pending());
+            assert_eq!(source.pattern.highest.load(Ordering::Relaxed), FIRST + 2 * LARGE);
+        }
+        drop(gate);
+        assert_eq!(rest_of(download, FIRST).await, size);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_come_at_once_behind_the_other_thread_s_chunk_is_read_elsewhere_later() {
+        let size = 10 * LARGE;
+        let doubtful_from = FIRST + LARGE + 2 * FIRST;
+        for doubtful in [doubtful_from..doubtful_from + FIRST, FIRST + LARGE..size] {
+            let source = Arc::new(Gated { doubtful, ..Gated::new(size) });
+            let mut download = Download::start(source.clone(), 0, size, &downloads(2)).unwrap();
+            let gate = source.gate.lock();
+            until_another_thread_has_begun(&mut download, &source).await;
+            let polled = poll_fn(|cx| Poll::Ready(download.poll_next(cx))).await;
+            assert!(polled.is_pending());
+            assert_eq!(download.wary, DOUBTFUL_CHUNKS);
+            assert_eq!(download.next, source.doubtful.start);
+            drop(gate);
+            assert_eq!(rest_of(download, FIRST).await, size);
+        }
+    }
+
+    #[tokio::test]
+    async fn behind_a_chunk_that_fails_nothing_follows() {
+        let size = 10 * LARGE;
+        let source = Arc::new(Gated { failing: FIRST..FIRST + LARGE, ..Gated::new(size) });
+        let mut download = Download::start(source.clone(), 0, size, &downloads(2)).unwrap();
+        let gate = source.gate.lock();
+        until_another_thread_has_begun(&mut download, &source).await;
+        assert!(poll_fn(|cx| Poll::Ready(download.poll_next(cx))).await.is_pending());
+        assert!(download.after.is_some());
+        drop(gate);
+        assert!(poll_fn(|cx| download.poll_next(cx)).await.unwrap().is_err());
+        assert!(poll_fn(|cx| download.poll_next(cx)).await.is_none());
+    }
+
+    #[test]
+    fn a_chunk_that_no_thread_is_free_for_is_read_by_the_socket_s() {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let size = 3 * LARGE;
+            let source = Arc::new(Gated::new(size));
+            let (let_go, held) = std::sync::mpsc::channel::<()>();
+            let holder = tokio::task::spawn_blocking(move || held.recv());
+            let download = Download::start(source.clone(), 0, size, &downloads(2)).unwrap();
+            assert_eq!(rest_of(download, 0).await, size);
+            assert_eq!(source.begun.load(Ordering::SeqCst), 1);
+            drop(let_go);
+            holder.await.unwrap().unwrap_err();
+        });
+    }
+
+    #[tokio::test]
+    async fn large_buffers_are_bounded_and_what_they_hold_counts_until_it_is_dropped() {
+        let downloads = downloads(2);
+        let held: Vec<_> = (0..LARGE_BUFFERS).map(|_| downloads.filling(true).into_bytes(1)).collect();
+        assert_eq!(downloads.filling(true).capacity(), BUFFER_BYTES);
+        drop(held);
+        assert_eq!(downloads.filling(true).capacity(), LARGE_BUFFER_BYTES);
+        assert_eq!(downloads.filling(false).capacity(), BUFFER_BYTES);
     }
 
     #[tokio::test]
@@ -480,36 +630,43 @@ mod tests {
             }
         }
         let size = 100 * BUFFER_BYTES as u64;
-        let source = Slow(Pattern { size, read_max: usize::MAX, highest: AtomicU64::new(0) });
-        let download = Download::start(Arc::new(source), 0, size, &Downloads::new(1)).unwrap();
+        let source = || Arc::new(Slow(Pattern { size, read_max: usize::MAX, highest: AtomicU64::new(0) }));
+        let download = Download::start(source(), 0, size, &Downloads::new(1)).unwrap();
         assert_eq!(download.wary, WARY_CHUNKS);
+        // Found out on the socket's thread it costs the rest of the chunk as well: that is given back.
+        for (threads, chunk) in [(1, BUFFER_BYTES), (2, BUFFER_BYTES)] {
+            let mut download = Download::start(source(), 0, size, &Downloads::new(threads)).unwrap();
+            (download.wary, download.ready) = (0, None);
+            assert_eq!(download.read_here().map(|chunk| chunk.len()), Some(chunk));
+            assert_eq!((download.next, download.unread), (2 * chunk as u64, size - 2 * chunk as u64));
+            assert_eq!(download.wary, WARY_CHUNKS);
+            assert!(download.read_here().is_none());
+        }
     }
 
     #[tokio::test]
     async fn a_chunk_that_has_to_be_judged_holds_no_socket_thread() {
         const JUDGING: Duration = Duration::from_millis(300);
 
-        /// Its second chunk comes only after a while.
+        /// One range of it comes only after a while.
         struct Damaged(Pattern);
         impl Source for Damaged {
             fn read_at(&self, offset: u64, space: &mut [u8]) -> Result<usize, ReadFailed> {
-                if (BUFFER_BYTES as u64..2 * BUFFER_BYTES as u64).contains(&offset) {
+                if offset < 2 * LARGE && offset + space.len() as u64 > 2 * LARGE - FIRST {
                     std::thread::sleep(JUDGING);
                 }
                 self.0.read_at(offset, space)
             }
 
             fn try_read_at(&self, offset: u64, space: &mut [u8]) -> Option<usize> {
-                let prefix = usize::try_from((BUFFER_BYTES as u64).saturating_sub(offset)).unwrap();
-                let past = offset >= 2 * BUFFER_BYTES as u64;
-                let space = if past { space } else { &mut space[..prefix.min(BUFFER_BYTES)] };
-                (!space.is_empty()).then(|| self.0.read_at(offset, space).unwrap())
+                let is_near = offset < 2 * LARGE && offset + space.len() as u64 > 2 * LARGE - FIRST;
+                (!is_near).then(|| self.0.read_at(offset, space).unwrap())
             }
         }
         for threads in [1, 2] {
-            let size = 4 * BUFFER_BYTES as u64;
+            let size = 6 * LARGE;
             let source = Damaged(Pattern { size, read_max: 100_000, highest: AtomicU64::new(0) });
-            let download = Download::start(Arc::new(source), 0, size, &Downloads::new(threads)).unwrap();
+            let download = Download::start(Arc::new(source), 0, size, &downloads(threads)).unwrap();
             let ticks = Arc::new(AtomicU64::new(0));
             let ticking = Arc::clone(&ticks);
             let other = tokio::spawn(async move {
@@ -530,16 +687,16 @@ mod tests {
     #[tokio::test]
     async fn a_blob_that_ends_early_is_an_error_and_not_an_end() {
         let source = Arc::new(Pattern { size: BUFFER_BYTES as u64, read_max: usize::MAX, highest: AtomicU64::new(0) });
-        let download = Download::start(source, 0, 2 * BUFFER_BYTES as u64, &Downloads::new(1)).unwrap();
+        let download = Download::start(source, 0, 2 * BUFFER_BYTES as u64, &downloads(1)).unwrap();
         assert!(matches!(drain(download).await, Err(ReadFailed::Short { .. })));
     }
 
     #[tokio::test]
     async fn what_fits_one_chunk_needs_no_stream() {
         let source = Arc::new(Pattern { size: 10, read_max: 3, highest: AtomicU64::new(0) });
-        let mut small = Download::start(source.clone(), 2, 8, &Downloads::new(1)).unwrap();
+        let mut small = Download::start(source.clone(), 2, 8, &downloads(1)).unwrap();
         assert_eq!(small.whole().unwrap(), (2..10).map(pattern).collect::<Vec<u8>>());
         let source = Arc::new(Pattern { size: 1 << 20, read_max: usize::MAX, highest: AtomicU64::new(0) });
-        assert_eq!(Download::start(source, 0, 1 << 20, &Downloads::new(1)).unwrap().whole(), None);
+        assert_eq!(Download::start(source, 0, 1 << 20, &downloads(1)).unwrap().whole(), None);
     }
 }
