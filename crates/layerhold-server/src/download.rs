@@ -381,6 +381,7 @@ fn read_chunk(source: &dyn Source, mut filling: Filled, offset: u64, len: usize)
 }
 
 #[cfg(test)]
+#[allow(clippy::await_holding_lock, reason = "the lock is a gate that stops other threads, not the one that awaits")]
 mod tests {
     use std::future::poll_fn;
     use std::ops::Range;
