@@ -22,7 +22,7 @@ const UNIT_BYTES: u64 = 4096;
 /// How long a body may wait for its share. Shorter than any client's patience, longer than a part takes on loopback.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// Answers up to this length are not charged: a connection holds as much of a download.
+/// Answers up to this length are not charged: a connection holds as much of any download.
 pub const ANSWER_UNCHARGED_BYTES_MAX: usize = BUFFER_BYTES;
 
 /// A bounded number of bytes to lend.

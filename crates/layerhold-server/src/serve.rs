@@ -91,7 +91,9 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     for warning in engine.warnings() {
         tracing::warn!(data = %config.data.display(), "unsuitable medium: {warning}");
     }
-    let app = Arc::new(App::new(engine.clone(), config, registries, Downloads::new(runtime.metrics().num_workers()))?);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let downloads = Downloads::new(runtime.metrics().num_workers().min(cores));
+    let app = Arc::new(App::new(engine.clone(), config, registries, downloads)?);
     // A server without its socket serves all the same: only the operator's commands have to wait until it is stopped. One that
     // only reads has nothing in its directory, and looks after nothing.
     let control = || Control::start(&runtime, engine.clone(), &config.data);

@@ -178,7 +178,7 @@ impl Scene {
     fn work(&mut self, operations: &[Operation]) -> Result<(), String> {
         for operation in operations {
             for request in self.runner.requests_of(operation) {
-                if session_of(&request).is_some_and(|session| self.in_doubt.contains(&session)) {
+                if request.session().is_some_and(|session| self.in_doubt.contains(&session)) {
                     continue;
                 }
                 if matches!(request, Request::Registry(RegistryRequest::Reopen { .. })) {
@@ -230,7 +230,7 @@ impl Scene {
             if self.unknown.is_some() {
                 return Err("a second outcome is unknown before the store was opened again".to_owned());
             }
-            let session = session_of(&request);
+            let session = request.session();
             self.in_doubt.extend(session);
             if is_body_that_commits_twice(&request) {
                 self.lost.extend(session);
@@ -243,7 +243,7 @@ impl Scene {
         }
         // Certainly absent: the client asks again. A session may have lost the bytes that it had not acknowledged, and its
         // place in this process; whoever streams begins again from what is durable.
-        let session = session_of(&request);
+        let session = request.session();
         if let (Some(session), true) = (session, is_body_that_commits_twice(&request)) {
             self.in_doubt.push(session);
             self.lost.push(session);
@@ -451,22 +451,6 @@ fn speaks_of_an_earlier_one(failure: &EngineFailure) -> bool {
         next = error.source();
     }
     false
-}
-
-fn session_of(request: &Request) -> Option<u64> {
-    use RepositoryRequest as On;
-    match request {
-        Request::Repository(_, request) => match request {
-            On::BeginUpload { session, .. }
-            | On::AppendPart { session, .. }
-            | On::StreamUpload { session, .. }
-            | On::UploadStatus { session, .. }
-            | On::CompleteUpload { session, .. }
-            | On::CancelUpload { session, .. } => Some(*session),
-            _ => None,
-        },
-        Request::Registry(_) => None,
-    }
 }
 
 /// One request that is several changes: how many of them were made is not told.

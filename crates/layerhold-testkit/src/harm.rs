@@ -493,6 +493,14 @@ impl Rest {
                 all = false;
                 continue;
             };
+            // A push that were told it is there would not send the bytes that heal it.
+            let check = Request::Repository(name.clone(), RepositoryRequest::CheckBlobs { digests: vec![*digest] });
+            match ask(&registry, &mut handles, &check) {
+                Asked::Said(Answer::Blobs(found)) if found == [None] => {}
+                Asked::Said(answer) => return Err(format!("damaged, and there for a push: {answer:?}")),
+                Asked::Damaged => return Err(format!("damaged, and not absent to a push: {check:?}")),
+                Asked::Failed(failure) => return Err(format!("damaged, and cannot be checked: {failure:?}")),
+            }
             let put = RepositoryRequest::PutBlob { bytes: Arc::clone(bytes), expected: Expected::Digest(*digest) };
             let read = RepositoryRequest::ReadBlob { digest: *digest, offset: 0, len: u64::MAX };
             for request in [put, read].map(|request| Request::Repository(name.clone(), request)) {

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use layerhold::call::Call;
 use layerhold::digest::Digest;
-use layerhold::error::Failure;
 use layerhold::name::{Principal, RepositoryName};
 use layerhold::options::Limits;
 
@@ -16,7 +15,7 @@ use crate::engine::TestEngine;
 use crate::model::{Answer, Model, RepositoryState};
 use crate::operation::pool::Content;
 use crate::operation::request::{RepositoryRequest, Request};
-use crate::perform::{Handles, perform, state_with};
+use crate::perform::{Handles, Unread, perform, state_with};
 use crate::runner::Runner;
 
 /// What can be seen of a store: repositories, and the durable length of each upload.
@@ -196,7 +195,7 @@ impl Judge {
 
     /// Everything that can be seen, without pull times, which may be lost.
     fn seen(&self, test: &TestEngine, spoiled: Option<&Content>) -> Result<Seen, Wrong> {
-        let look = || -> Result<Seen, Failure> {
+        let look = || -> Result<Seen, Unread> {
             let registry = test.registry().with_limits(self.limits.clone());
             let mut uploads = BTreeMap::new();
             let mut handles = self.handles.clone();
@@ -212,7 +211,7 @@ impl Judge {
             forget_pull_times(&mut repositories);
             Ok(Seen { repositories, uploads })
         };
-        look().map_err(|failure| Wrong { found: format!("{failure:?}"), expected: "can be read".to_owned() })
+        look().map_err(|unread| Wrong { found: format!("{unread:?}"), expected: "can be read".to_owned() })
     }
 }
 

@@ -78,10 +78,13 @@ pub fn perform(registry: &Registry, handles: &mut Handles, request: &Request, ca
 
 /// Everything that can be seen of a registry. Of blobs it looks for the digests of the pool and for those given: there is
 /// no call that lists them, but usage counts them.
+///
+/// # Errors
+/// [`Unread`].
 pub fn state(
     registry: &Registry,
     blobs_known: &BTreeSet<Digest>,
-) -> Result<BTreeMap<RepositoryName, RepositoryState>, Failure> {
+) -> Result<BTreeMap<RepositoryName, RepositoryState>, Unread> {
     state_with(registry, blobs_known, None)
 }
 
@@ -90,7 +93,7 @@ pub(crate) fn state_with(
     registry: &Registry,
     blobs_known: &BTreeSet<Digest>,
     spoiled: Option<&pool::Content>,
-) -> Result<BTreeMap<RepositoryName, RepositoryState>, Failure> {
+) -> Result<BTreeMap<RepositoryName, RepositoryState>, Unread> {
     let mut state = BTreeMap::new();
     for detail in all_repositories(registry, 3)? {
         let (repository, facts) = (registry.repository(&detail.name), repository_facts(detail));
@@ -135,11 +138,26 @@ pub(crate) fn state_with(
         };
         match read() {
             Ok(repository) => drop(state.insert(facts.name.clone(), repository)),
-            Err(Said::Failed(failure)) => return Err(failure),
-            Err(Said::Refused(refusal)) => panic!("a repository that is listed cannot be read: {refusal:?}"),
+            Err(Said::Failed(failure)) => return Err(failure.into()),
+            Err(Said::Refused(refusal)) => return Err(Unread::Refused(facts.name.clone(), refusal)),
         }
     }
     Ok(state)
+}
+
+/// Why not everything could be looked at.
+#[derive(Debug)]
+pub enum Unread {
+    /// The storage failed, or the engine did.
+    Failed(Failure),
+    /// Something of a repository that is listed was refused.
+    Refused(RepositoryName, Refusal),
+}
+
+impl From<Failure> for Unread {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 /// What an error of the engine says.

@@ -21,6 +21,23 @@ pub enum Request {
     Repository(RepositoryName, RepositoryRequest),
 }
 
+impl Request {
+    /// The upload that it is about.
+    pub(crate) fn session(&self) -> Option<u64> {
+        use RepositoryRequest as On;
+        let Self::Repository(_, request) = self else { return None };
+        match request {
+            On::BeginUpload { session, .. }
+            | On::AppendPart { session, .. }
+            | On::StreamUpload { session, .. }
+            | On::UploadStatus { session, .. }
+            | On::CompleteUpload { session, .. }
+            | On::CancelUpload { session, .. } => Some(*session),
+            _ => None,
+        }
+    }
+}
+
 /// A call on the registry, or something that happens to the whole engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each carries the arguments of the call that it is named for")]

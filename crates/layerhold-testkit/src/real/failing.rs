@@ -22,7 +22,7 @@ use crate::engine::{ManualClock, SeededEntropy, TestEngine, options, rocks, rock
 use crate::fs::Rng;
 use crate::judge::{Found, Judge, Wrong};
 use crate::operation::Script;
-use crate::operation::request::{RegistryRequest, RepositoryRequest, Request};
+use crate::operation::request::{RegistryRequest, Request};
 use crate::runner::{Ended, Runner, shorten};
 use crate::sound::sound;
 use crate::technique::Outcome;
@@ -437,7 +437,7 @@ impl Victim {
     fn requests(&mut self, runner: &mut Runner, counted: &Script) -> Result<(), String> {
         for operation in &counted.operations {
             for request in runner.requests_of(operation) {
-                let session = session_of(&request);
+                let session = request.session();
                 if session.is_some_and(|session| self.lost.contains(&session)) {
                     continue;
                 }
@@ -462,19 +462,5 @@ impl Victim {
             }
         }
         Ok(())
-    }
-}
-
-fn session_of(request: &Request) -> Option<u64> {
-    use RepositoryRequest as On;
-    let Request::Repository(_, request) = request else { return None };
-    match request {
-        On::BeginUpload { session, .. }
-        | On::AppendPart { session, .. }
-        | On::StreamUpload { session, .. }
-        | On::UploadStatus { session, .. }
-        | On::CompleteUpload { session, .. }
-        | On::CancelUpload { session, .. } => Some(*session),
-        _ => None,
     }
 }

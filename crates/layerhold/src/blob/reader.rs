@@ -1,10 +1,10 @@
 //! Reading a blob: every byte is checked against what was pushed before anybody sees it.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::digest::Digest;
 use crate::engine::{Engine, Inner, value};
@@ -20,6 +20,9 @@ use super::source::{FileSource, Map, Unfit};
 
 /// How often a reader whose location was given up meanwhile looks for the new one.
 const LOOKS_MAX: u32 = 8;
+
+/// Ranges ahead of the first gap that an open blob remembers; a download has two at most.
+const VERIFIED_AHEAD_MAX: usize = 8;
 
 /// The most that one call of [`BlobReader::map_at`] maps, in bytes: what cannot be mapped is held in memory instead.
 pub const MAP_BYTES_MAX: usize = 64 << 20;
@@ -48,10 +51,33 @@ struct Place {
     row: BlobRow,
     /// Engine time until which bytes are given out unchecked; 0 for never.
     unchecked_until_ms: AtomicU64,
-    /// Every byte before this one was verified since it was opened at this engine time.
-    verified_to: AtomicU64,
+    /// What was verified since it was opened at this engine time.
+    verified: Mutex<Verified>,
     opened_ms: u64,
     bytes: Bytes,
+}
+
+/// How much is verified from a blob's beginning on.
+#[derive(Debug, Default, Clone)]
+struct Verified {
+    /// Every byte before this one.
+    to: u64,
+    /// What lies behind it, in any order: of several readers one may be ahead.
+    ahead: Vec<Range<u64>>,
+}
+
+impl Verified {
+    /// Adds a range; whether that made the first `size` bytes complete.
+    fn completes(&mut self, range: Range<u64>, size: u64) -> bool {
+        let before = self.to;
+        if self.ahead.len() < VERIFIED_AHEAD_MAX || range.start <= self.to {
+            self.ahead.push(range);
+        }
+        while let Some(next) = self.ahead.iter().position(|range| range.start <= self.to) {
+            self.to = self.to.max(self.ahead.swap_remove(next).end);
+        }
+        before < size && self.to >= size
+    }
 }
 
 #[derive(Debug)]
@@ -178,8 +204,8 @@ impl Inner {
         match found {
             Ok(bytes) => {
                 let unchecked_until_ms = AtomicU64::new(self.unchecked_until_ms(row.verified_ms));
-                let verified_to = AtomicU64::new(0);
-                Ok(Looked::At(Arc::new(Place { row, unchecked_until_ms, verified_to, opened_ms, bytes })))
+                let verified = Mutex::default();
+                Ok(Looked::At(Arc::new(Place { row, unchecked_until_ms, verified, opened_ms, bytes })))
             }
             Err(unfit) => Ok(match self.handle(registry, digest, &row, unfit)? {
                 Verdict::Damaged(_) => Looked::Corrupt,
@@ -307,13 +333,17 @@ impl BlobReader {
         let Some(buf) = buf.get_mut(..len).filter(|buf| !buf.is_empty()) else { return Some(0) };
         let inner = &self.shared.engine.inner;
         let place = Arc::clone(&self.shared.place.read());
-        // Where a window is asked for, the end of the blob is noted in its row.
-        let is_noted = inner.options.verified_window_ms != 0 && offset + len as u64 == self.shared.size;
-        if is_noted && !place.is_unchecked(inner) {
+        let range = offset..offset + len as u64;
+        // Where a window is asked for, that all of a blob was verified is noted in its row.
+        if inner.options.verified_window_ms != 0
+            && !place.is_unchecked(inner)
+            && place.verified.lock().clone().completes(range.clone(), self.shared.size)
+        {
             return None;
         }
         if Self::read_from(inner, &place, offset, buf).ok()? {
-            self.note_progress(inner, &place, offset, len as u64);
+            // Should another reader have made this the last one meanwhile, the row is not told: that is done again.
+            let _ = self.begins_window(inner, &place, range);
         }
         Some(len)
     }
@@ -404,23 +434,23 @@ impl BlobReader {
         }
     }
 
-    /// Keeps count of what this reader has verified from the beginning on. Once that is everything, it is worth knowing
-    /// for those who read within a window.
+    /// Keeps count of what this reader has verified. Once that is everything, it is worth knowing for those who read within
+    /// a window.
     fn note_progress(&self, inner: &Inner, place: &Place, offset: u64, len: u64) {
-        let window_ms = inner.options.verified_window_ms;
-        if window_ms == 0 {
-            return;
-        }
-        let shared = &self.shared;
-        if offset <= place.verified_to.load(Ordering::Relaxed)
-            && place.verified_to.fetch_max(offset + len, Ordering::Relaxed) < shared.size
-            && offset + len == shared.size
-        {
-            let since_ms = place.opened_ms;
-            place.unchecked_until_ms.fetch_max(inner.unchecked_until_ms(since_ms), Ordering::Relaxed);
+        if self.begins_window(inner, place, offset..offset + len) {
+            let Shared { registry, digest, .. } = &*self.shared;
             // That it is not noted is no reason to keep the bytes back.
-            drop(inner.note_verified(shared.registry, &shared.digest, place.row.placement, since_ms));
+            drop(inner.note_verified(*registry, digest, place.row.placement, place.opened_ms));
         }
+    }
+
+    /// Counts a range that was verified; whether all of the blob is now, which begins a window for this reader.
+    fn begins_window(&self, inner: &Inner, place: &Place, range: Range<u64>) -> bool {
+        let begins = inner.options.verified_window_ms != 0 && place.verified.lock().completes(range, self.shared.size);
+        if begins {
+            place.unchecked_until_ms.fetch_max(inner.unchecked_until_ms(place.opened_ms), Ordering::Relaxed);
+        }
+        begins
     }
 
     fn damaged(&self, offset: u64) -> ReadFault {

@@ -52,6 +52,32 @@ fn reading_all_of_a_blob_begins_a_window() {
     assert!(rig.app().blob(&digest).unwrap().read_at(0, &mut vec![0; bytes.len()]).is_err());
 }
 
+/// A download is read by two threads, of which either may be ahead.
+#[test]
+fn a_window_begins_in_whatever_order_all_of_a_blob_is_read() {
+    for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [1, 2, 0]] {
+        let rig = Rig::with(options().with_verified_window_ms(WINDOW_MS));
+        let (digest, bytes) = rig.pushed(1);
+        rig.clock.advance(2 * WINDOW_MS);
+        let before = rig.blob_row(&digest).verified_ms;
+        let reader = rig.app().blob(&digest).unwrap();
+        let part = bytes.len().div_ceil(3);
+        for (count, number) in order.into_iter().enumerate() {
+            let mut buf = vec![0; part];
+            let offset = (number * part) as u64;
+            // What ends it writes that down, so it is not given at once.
+            assert_eq!(reader.try_read_at(offset, &mut buf).is_none(), count == 2, "{order:?}");
+            assert_eq!(rig.blob_row(&digest).verified_ms, before, "{order:?}");
+            if count == 2 {
+                reader.read_at(offset, &mut buf).unwrap();
+            }
+        }
+        assert_eq!(rig.blob_row(&digest).verified_ms, rig.engine.now_ms(), "{order:?}");
+        flip(&rig, &digest);
+        assert_ne!(read(&rig.app(), &digest), bytes, "the window");
+    }
+}
+
 #[test]
 fn a_missing_or_shortened_file_is_noticed_within_the_window_too() {
     for delete in [true, false] {
