@@ -487,12 +487,8 @@ impl Rest {
                 [Algorithm::Sha256, Algorithm::Sha512].map(|algorithm| (content.digest(algorithm), &content.bytes))
             })
             .collect();
-        let mut all = true;
+        // One push heals a digest in all repositories, so all of them are asked before.
         for (name, digest) in told {
-            let Some(bytes) = bytes_of.get(digest) else {
-                all = false;
-                continue;
-            };
             // A push that were told it is there would not send the bytes that heal it.
             let check = Request::Repository(name.clone(), RepositoryRequest::CheckBlobs { digests: vec![*digest] });
             match ask(&registry, &mut handles, &check) {
@@ -501,6 +497,13 @@ impl Rest {
                 Asked::Damaged => return Err(format!("damaged, and not absent to a push: {check:?}")),
                 Asked::Failed(failure) => return Err(format!("damaged, and cannot be checked: {failure:?}")),
             }
+        }
+        let mut all = true;
+        for (name, digest) in told {
+            let Some(bytes) = bytes_of.get(digest) else {
+                all = false;
+                continue;
+            };
             let put = RepositoryRequest::PutBlob { bytes: Arc::clone(bytes), expected: Expected::Digest(*digest) };
             let read = RepositoryRequest::ReadBlob { digest: *digest, offset: 0, len: u64::MAX };
             for request in [put, read].map(|request| Request::Repository(name.clone(), request)) {
