@@ -89,12 +89,12 @@ impl MediaType {
     /// # Errors
     /// [`InvalidMediaType`], which tells parameters (`;charset=utf-8`) from other faults.
     pub fn parse(value: &str) -> Result<Self, InvalidMediaType> {
+        if let Some(known) = KNOWN.iter().find(|known| **known == value) {
+            return Ok(Self(Text::Known(known)));
+        }
         match check(value) {
+            Ok(()) => Ok(Self(Text::Other(value.into()))),
             Err(fault) => Err(InvalidMediaType { fault, value: excerpt(value) }),
-            Ok(()) => Ok(match KNOWN.iter().find(|known| **known == value) {
-                Some(known) => Self(Text::Known(known)),
-                None => Self(Text::Other(value.into())),
-            }),
         }
     }
 

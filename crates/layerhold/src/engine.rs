@@ -370,11 +370,15 @@ impl Engine {
 
 impl Inner {
     /// The id of a registry; ids never change and registries are never deleted, so they are remembered.
-    pub(crate) fn registry_id(&self, view: &dyn View, name: &RegistryName) -> Result<Option<RegistryId>, StorageError> {
+    pub(crate) fn registry_id(
+        &self,
+        name: &RegistryName,
+        get: impl Fn(&[u8]) -> Result<Option<Vec<u8>>, StorageError>,
+    ) -> Result<Option<RegistryId>, StorageError> {
         if let Some(id) = self.registries.read().get(name) {
             return Ok(Some(*id));
         }
-        let Some(bytes) = view.get(&keys::registry_name(name))? else { return Ok(None) };
+        let Some(bytes) = get(&keys::registry_name(name))? else { return Ok(None) };
         let bytes = <[u8; 4]>::try_from(bytes).map_err(|_| StorageError::corrupt("registry name row: malformed"))?;
         let id = RegistryId(u32::from_be_bytes(bytes));
         self.registries.write().insert(name.clone(), id);
@@ -408,14 +412,20 @@ impl Inner {
     /// Whether mutations are accepted that need room. What takes something away asks [`Inner::check_writable`] alone: it
     /// must go on when the medium is full.
     pub(crate) fn check_room(&self) -> Result<(), StorageError> {
-        self.check_writable()?;
-        self.access.room.admit()
+        // Before anything else, so that a full medium that poisoned the store has room when it is opened again.
+        let admitted = self.access.room.admit();
+        self.check_accepting()?;
+        admitted
     }
 
     /// Whether mutations are accepted at all.
     pub(crate) fn check_writable(&self) -> Result<(), StorageError> {
-        // Before anything else, so that a full medium that poisoned the store has room when it is opened again.
+        // First here, too.
         self.access.room.relieve();
+        self.check_accepting()
+    }
+
+    fn check_accepting(&self) -> Result<(), StorageError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(StorageError::Closed);
         }

@@ -337,7 +337,7 @@ impl Registry {
 
     pub(crate) fn id(&self) -> Result<Option<RegistryId>, StorageError> {
         let view = self.engine.inner.txn.store.view()?;
-        self.engine.inner.registry_id(view.as_ref(), &self.name)
+        self.engine.inner.registry_id(&self.name, |key| view.get(key))
     }
 
     /// The beginning of an operation's arguments: what it is, and where.

@@ -192,8 +192,21 @@ impl Repository {
 
     /// The repository's ids, if it exists.
     pub(crate) fn find(&self, view: &dyn View) -> Result<Option<Scope>, StorageError> {
-        let Some(registry) = self.inner().registry_id(view, &self.registry.name)? else { return Ok(None) };
-        let Some(id) = view.get(&keys::repository_name(registry, &self.name))? else { return Ok(None) };
+        self.find_by(|key| view.get(key))
+    }
+
+    /// The same without a view, for those who look at the repository's row under a lock before they rest on it.
+    pub(crate) fn peek(&self) -> Result<Option<Scope>, StorageError> {
+        let store = &self.inner().txn.store;
+        self.find_by(|key| Ok(store.peek(&[key])?.pop().flatten()))
+    }
+
+    fn find_by(
+        &self,
+        get: impl Fn(&[u8]) -> Result<Option<Vec<u8>>, StorageError>,
+    ) -> Result<Option<Scope>, StorageError> {
+        let Some(registry) = self.inner().registry_id(&self.registry.name, &get)? else { return Ok(None) };
+        let Some(id) = get(&keys::repository_name(registry, &self.name))? else { return Ok(None) };
         Ok(Some(Scope { registry, repository: repository_id(&id)? }))
     }
 

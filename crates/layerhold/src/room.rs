@@ -57,16 +57,16 @@ impl Room {
             ballast: Mutex::new(fs::exists(&**fs, Path::new(BALLAST)).map_err(io)?),
         };
         medium.relieve();
-        medium.require(OPENING, "open the store")?;
+        medium.require(medium.available(), OPENING, "open the store")?;
         Ok(Self { medium: Some(medium) })
     }
 
-    /// Whether something that needs room may begin.
+    /// Whether something that needs room may begin; gives the ballast up where there is next to none.
     ///
     /// # Errors
     /// [`StorageError::NoSpace`].
     pub(crate) fn admit(&self) -> Result<(), StorageError> {
-        self.medium.as_ref().map_or(Ok(()), |medium| medium.require(1, "admit a write"))
+        self.medium.as_ref().map_or(Ok(()), Medium::admit)
     }
 
     /// Gives the ballast up where there is next to no room.
@@ -90,13 +90,22 @@ impl Medium {
         self.fs.space().map_or((u64::MAX, u64::MAX), |space| (space.available, space.files))
     }
 
+    /// Every write comes by here, so the system is asked once where there is plenty.
+    fn admit(&self) -> Result<(), StorageError> {
+        let available = self.available();
+        if available.0 < self.free_bytes_min / OPENING {
+            self.relieve();
+            return self.require(self.available(), 1, "admit a write");
+        }
+        self.require(available, 1, "admit a write")
+    }
+
     /// An error where less than `1 / part` of the reserves is free.
-    fn require(&self, part: u64, operation: &'static str) -> Result<(), StorageError> {
+    fn require(&self, (bytes, files): (u64, u64), part: u64, operation: &'static str) -> Result<(), StorageError> {
         let bytes_min = self.free_bytes_min / part;
         if bytes_min == 0 {
             return Ok(());
         }
-        let (bytes, files) = self.available();
         if bytes >= bytes_min && files >= FILES_MIN / part {
             return Ok(());
         }

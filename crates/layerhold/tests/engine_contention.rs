@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test tells what went wrong")]
 
 use std::path::Path;
-use std::sync::{Arc, Barrier};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use layerhold::format::keys::{self, RegistryId, RepositoryId, Scope};
@@ -12,7 +13,8 @@ use layerhold::store::journaled::{Journaled, JournaledOptions};
 use layerhold::store::local::LocalBlobStore;
 use layerhold::store::mem::MemTable;
 use layerhold::store::real::RealFileSystem;
-use layerhold::store::{LockMode, MetadataStore};
+use layerhold::store::table::Table;
+use layerhold::store::{Batch, Durability, LockMode, Member, MetadataStore, StorageError, View};
 use layerhold::{
     Call, Components, Digest, Engine, Options, PutManifest, Reference, RegistryName, Repository, RepositoryName,
     RepositorySettings, Stores, Tag,
@@ -117,4 +119,73 @@ fn repositories_that_are_made_at_once_are_all_made() {
     let made = registry.list_repositories(None, 1_000).unwrap().items;
     let ids: std::collections::BTreeSet<_> = made.iter().map(|repository| repository.id).collect();
     assert_eq!((made.len(), ids.len()), (CALLERS as usize + 1, CALLERS as usize + 1));
+}
+
+/// A table that takes a group only while its gate is open.
+#[derive(Debug, Default)]
+struct Gated {
+    rows: MemTable,
+    shut: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gated {
+    fn shut(&self, shut: bool) {
+        *self.shut.lock().unwrap() = shut;
+        self.changed.notify_all();
+    }
+}
+
+impl Table for Gated {
+    fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
+        self.rows.view()
+    }
+
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        self.rows.get_many(keys)
+    }
+
+    fn apply(&self, batches: &[&Batch], sequence: Option<u64>) -> Result<(), StorageError> {
+        drop(self.changed.wait_while(self.shut.lock().unwrap(), |shut| *shut).unwrap());
+        self.rows.apply(batches, sequence)
+    }
+
+    fn applied_sequence(&self) -> Result<u64, StorageError> {
+        self.rows.applied_sequence()
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.rows.flush()
+    }
+}
+
+/// Goal: where applying is slower than a sync, those who come meanwhile make one large group and cost one sync; they do not
+/// stand in line behind one another with groups of one.
+#[test]
+fn one_group_is_synced_while_one_is_applied_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let fs: Arc<dyn FileSystem> = Arc::new(RealFileSystem::new(dir.path().to_owned()).unwrap());
+    let options = JournaledOptions::default().with_guard_checks(false);
+    let store = Journaled::create(fs, Gated::default(), [1; 16], options).unwrap();
+    let asked = AtomicU64::new(0);
+    let commit = |sequence: u64| {
+        let mut batch = Batch::new();
+        batch.put(b"row", &sequence.to_be_bytes());
+        let member = Member { locks: store.lock_and_get(&[]).unwrap(), batch };
+        store.commit(&[member], sequence, Durability::Synced, &mut || asked.store(sequence, Ordering::SeqCst)).unwrap();
+    };
+    store.table().shut(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| commit(1));
+        while asked.load(Ordering::SeqCst) < 1 {
+            std::thread::yield_now();
+        }
+        // The first one is being applied. The second may be synced, and must not ask for a third.
+        scope.spawn(|| commit(2));
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        store.table().shut(false);
+    });
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    assert_eq!(store.view().unwrap().get(b"row").unwrap().unwrap(), 2_u64.to_be_bytes());
 }

@@ -77,7 +77,7 @@ fn same(ours: &Json<'_>, theirs: &Value) -> bool {
         }
         (Json::Object(ours), Value::Object(theirs)) => {
             ours.len() == theirs.len()
-                && ours.iter().all(|(key, ours)| theirs.get(key.as_ref()).is_some_and(|theirs| same(ours, theirs)))
+                && ours.iter().all(|(key, ours)| theirs.get(key).is_some_and(|theirs| same(ours, theirs)))
         }
         _ => false,
     }

@@ -7,7 +7,6 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -36,8 +35,7 @@ impl Default for JsonLimits {
     }
 }
 
-/// A JSON value. Objects forget the order of their keys, which says nothing in JSON. Texts without escapes are the
-/// document's own bytes, so that reading a manifest costs few allocations.
+/// A JSON value. Texts without escapes are the document's own bytes, so that reading a manifest costs few allocations.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Json<'a> {
     /// `null`.
@@ -55,7 +53,7 @@ pub enum Json<'a> {
     /// An array.
     Array(Vec<Json<'a>>),
     /// An object.
-    Object(BTreeMap<Cow<'a, str>, Json<'a>>),
+    Object(Object<'a>),
 }
 
 impl<'a> Json<'a> {
@@ -107,7 +105,7 @@ impl<'a> Json<'a> {
     }
 
     /// The members, if it is an object.
-    pub fn as_object(&self) -> Option<&BTreeMap<Cow<'a, str>, Self>> {
+    pub fn as_object(&self) -> Option<&Object<'a>> {
         match self {
             Self::Object(members) => Some(members),
             _ => None,
@@ -134,6 +132,46 @@ impl<'a> Json<'a> {
             Self::Array(_) => "an array",
             Self::Object(_) => "an object",
         }
+    }
+}
+
+/// The members of an object, each key once. Their order in the document says nothing in JSON and is forgotten.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Object<'a> {
+    /// Ascending by key. One piece of memory: most objects of a manifest have three members.
+    members: Vec<(Cow<'a, str>, Json<'a>)>,
+}
+
+impl<'a> Object<'a> {
+    /// Takes members in any order; the first key in order that is there twice, where there is one.
+    fn new(mut members: Vec<(Cow<'a, str>, Json<'a>)>) -> Result<Self, Cow<'a, str>> {
+        members.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let twice = members.windows(2).find_map(|pair| match pair {
+            [(first, _), (second, _)] if first == second => Some(first.clone()),
+            _ => None,
+        });
+        twice.map_or(Ok(Self { members }), Err)
+    }
+
+    /// The member called `key`, if there is one.
+    pub fn get(&self, key: &str) -> Option<&Json<'a>> {
+        let at = self.members.binary_search_by(|(member, _)| member.as_ref().cmp(key)).ok()?;
+        self.members.get(at).map(|(_, value)| value)
+    }
+
+    /// The members, ascending by key.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Json<'a>)> {
+        self.members.iter().map(|(key, value)| (key.as_ref(), value))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
     }
 }
 
@@ -304,15 +342,12 @@ impl<'de> Visitor<'de> for Value<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json<'de>, A::Error> {
         let inside = self.inside()?;
-        let mut members = BTreeMap::new();
+        let mut members = Vec::new();
         while let Some(key) = entries.next_key_seed(Key)? {
-            if members.contains_key(&key) {
-                return Err(self.reading.stop(JsonError::DuplicateKey { key: excerpt(&key) }));
-            }
-            let value = entries.next_value_seed(inside)?;
-            members.insert(key, value);
+            members.push((key, entries.next_value_seed(inside)?));
         }
-        Ok(Json::Object(members))
+        let twice = |key: Cow<'_, str>| self.reading.stop(JsonError::DuplicateKey { key: excerpt(&key) });
+        Object::new(members).map(Json::Object).map_err(twice)
     }
 }
 
@@ -366,7 +401,7 @@ mod tests {
                 Json::String("xA\n".into()),
             ]
         );
-        assert_eq!(value.get("b"), Some(&Json::Object(BTreeMap::new())));
+        assert_eq!(value.get("b"), Some(&Json::Object(Object::default())));
         assert_eq!(value.get("c"), None);
         assert_eq!(elements[2].as_u64(), Some(1));
         assert_eq!(elements[5].as_str(), Some("xA\n"));

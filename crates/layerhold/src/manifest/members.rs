@@ -1,11 +1,10 @@
 //! Reading the members of a document's objects, with an error that names the path.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::error::ManifestError;
-use super::json::Json;
+use super::json::{Json, Object};
 use crate::descriptor::{Descriptor, MediaType};
 use crate::digest::Digest;
 
@@ -55,7 +54,7 @@ impl fmt::Display for Path {
 /// An object of the document and the path that leads to it.
 pub(super) struct Members<'a> {
     path: Path,
-    members: &'a BTreeMap<Cow<'a, str>, Json<'a>>,
+    members: &'a Object<'a>,
 }
 
 impl<'a> Members<'a> {
@@ -81,10 +80,10 @@ impl<'a> Members<'a> {
             '\u{212a}' => 'k',
             c => c.to_ascii_lowercase(),
         };
-        for key in self.members.keys().filter(|key| !known.contains(&key.as_ref())) {
+        for (key, _) in self.members.iter().filter(|(key, _)| !known.contains(key)) {
             let resembled = known.iter().find(|member| key.chars().map(fold).eq(member.chars().map(fold)));
             if let Some(member) = resembled {
-                return Err(ManifestError::CaseVariant { member: self.path_of(member), key: key.to_string() });
+                return Err(ManifestError::CaseVariant { member: self.path_of(member), key: key.to_owned() });
             }
         }
         Ok(self)
@@ -99,7 +98,7 @@ impl<'a> Members<'a> {
 
     /// Whether the member is written down, be it as `null`.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.members.contains_key(key)
+        self.members.get(key).is_some()
     }
 
     /// The member unless it is absent or `null`, which many writers use for "none".
@@ -167,7 +166,7 @@ impl<'a> Members<'a> {
         entries
             .iter()
             .map(|(key, value)| match value.as_str() {
-                Some(text) => Ok((key.to_string(), text.to_owned())),
+                Some(text) => Ok((key.to_owned(), text.to_owned())),
                 None => Err(self.invalid(KEY, format_args!("{} is not a string key={key:?}", value.kind()))),
             })
             .collect()

@@ -216,10 +216,7 @@ impl Repository {
     /// manifest whose stored bytes are damaged replaces them.
     pub fn put_manifest(&self, put: &PutManifest, call: &Call) -> Result<ManifestPut, PutError> {
         let inner = self.inner();
-        let scope = {
-            let view = inner.txn.store.view()?;
-            self.find(view.as_ref())?
-        };
+        let scope = self.peek()?;
         // An absent repository is judged before the document, except for a call that may have been carried out before:
         // that one had a document without fault.
         if scope.is_none() && call.operation_id.is_none() {
@@ -314,10 +311,16 @@ impl Put<'_> {
     fn choose_rows(&self, attempt: &Attempt<'_>, scope: Scope) -> Result<Rows, StorageError> {
         let tag_keys: Vec<_> = self.tags.iter().map(|tag| keys::tag(scope, tag)).collect();
         let link_keys: Vec<_> = self.references.iter().map(|named| named.link_key(scope)).collect();
-        let bytes_key = keys::manifest_bytes(scope, &self.digest);
-        let wanted = tag_keys.iter().chain(&link_keys).chain([&bytes_key]);
+        let manifest_key = keys::manifest(scope, &self.digest);
+        let wanted = tag_keys.iter().chain(&link_keys).chain([&manifest_key]);
         let mut values = attempt.peek(&wanted.map(Vec::as_slice).collect::<Vec<_>>())?;
-        let intact = values.pop().flatten().map(|stored| stored == self.bytes);
+        let intact = match values.pop().flatten() {
+            Some(_) => {
+                let stored = attempt.peek(&[&keys::manifest_bytes(scope, &self.digest)])?.pop().flatten();
+                stored.map(|stored| stored == self.bytes)
+            }
+            None => None,
+        };
         let (tag_values, link_values) = values.split_at_checked(tag_keys.len()).unwrap_or((&[], &[]));
         let tags_before = tag_values
             .iter()
@@ -327,10 +330,7 @@ impl Put<'_> {
             tags_before.iter().flatten().filter(|digest| **digest != self.digest).copied().collect();
         losers.sort_unstable();
         losers.dedup();
-        let mut keys = vec![
-            (keys::repository(scope), attempt.repository_mode()),
-            (keys::manifest(scope, &self.digest), LockMode::Exclusive),
-        ];
+        let mut keys = vec![(keys::repository(scope), attempt.repository_mode()), (manifest_key, LockMode::Exclusive)];
         keys.extend(tag_keys.into_iter().map(|key| (key, LockMode::Exclusive)));
         keys.extend(losers.iter().map(|digest| (keys::manifest(scope, digest), LockMode::Exclusive)));
         for ((named, link_key), link) in self.references.iter().zip(link_keys).zip(link_values) {

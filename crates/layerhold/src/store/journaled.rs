@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::batch::Write;
-use super::cache::RowCache;
+use super::cache::{Known, RowCache};
 use super::fs::{FileSystem, OpenMode};
 use super::journal::{self, Ahead, Decided, Journal, StoreId};
 use super::lock::{LockGuard, LockTable};
@@ -315,28 +315,14 @@ impl<T: Table> Journaled<T> {
         Ok(turn)
     }
 
-    /// The second half: visible, in the order of the journal.
-    fn apply(
-        &self,
-        group: &[Member],
-        last_sequence: u64,
-        durability: Durability,
-        turn: Turn<'_>,
-    ) -> Result<(), CommitError> {
+    /// The second half, when it is the group's turn: visible.
+    fn apply(&self, group: &[Member], last_sequence: u64, durability: Durability) -> Result<(), StorageError> {
         let batches: Vec<&Batch> = group.iter().map(|member| &member.batch).collect();
         let sequence = (durability == Durability::Synced).then_some(last_sequence);
-        let uncertain = |error| match durability {
-            Durability::Synced => CommitError::Unknown(error),
-            Durability::Relaxed => CommitError::Failed(error),
-        };
-        // A group before this one is durable and not in the table: this one must not overtake it.
-        turn.wait().map_err(|()| {
-            uncertain(StorageError::Poisoned { cause: "an earlier group could not be applied".to_owned() })
-        })?;
         if let Err(error) = self.table.apply(&batches, sequence) {
             self.rows.clear();
             self.poison(&error);
-            return Err(uncertain(error));
+            return Err(error);
         }
         for write in batches.iter().flat_map(|batch| batch.iter()) {
             match write {
@@ -348,7 +334,6 @@ impl<T: Table> Journaled<T> {
         if let Some(sequence) = sequence {
             self.applied_sequence.store(sequence, Ordering::Release);
         }
-        turn.done();
         Ok(())
     }
 
@@ -410,22 +395,33 @@ impl<T: Table> Journaled<T> {
         failed
     }
 
-    /// Reads rows from the cache, and from the table what is not there; `found` is told of those that the table had.
-    fn read_through(&self, keys: &[&[u8]], found: impl Fn(&[u8], &[u8])) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
-        let mut values: Vec<_> = keys.iter().map(|key| self.rows.get(key)).collect();
-        let missed = keys.iter().zip(&values).filter(|(_, value)| value.is_none());
-        let asked: Vec<&[u8]> = missed.map(|(key, _)| *key).collect();
-        if !asked.is_empty() {
-            let read = self.table.get_many(&asked)?;
-            for (key, value) in asked.iter().zip(&read) {
-                if let Some(value) = value {
-                    found(key, value);
+    /// Reads rows from the cache, and from the table what is not there.
+    fn read_through(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        let mut values = Vec::with_capacity(keys.len());
+        let (mut asked, mut unknown) = (Vec::new(), Vec::new());
+        for (at, key) in keys.iter().enumerate() {
+            values.push(match self.rows.get(key) {
+                Known::Row(value) => value,
+                Known::Unknown(since) => {
+                    asked.push(*key);
+                    unknown.push((at, since));
+                    None
                 }
-            }
-            let unknown = values.iter_mut().filter(|value| value.is_none());
-            unknown.zip(read).for_each(|(place, value)| *place = Some(value));
+            });
         }
-        Ok(values.into_iter().map(Option::flatten).collect())
+        if asked.is_empty() {
+            return Ok(values);
+        }
+        for ((key, value), (at, since)) in asked.iter().zip(self.table.get_many(&asked)?).zip(unknown) {
+            // Rows without a lock of their own change without the cache.
+            if !(self.options.unguarded)(key) {
+                self.rows.keep(key, value.as_deref(), since);
+            }
+            if let Some(place) = values.get_mut(at) {
+                *place = value;
+            }
+        }
+        Ok(values)
     }
 
     fn check_guards(&self, group: &[Member]) {
@@ -452,7 +448,7 @@ impl<T: Table> MetadataStore for Journaled<T> {
     }
 
     fn peek(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
-        self.read_through(keys, |_, _| {})
+        self.read_through(keys)
     }
 
     fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
@@ -494,13 +490,7 @@ impl<T: Table> Journaled<T> {
     /// The values of rows that `guard` holds.
     fn get_locked(&self, rows: &[(&[u8], LockMode)], guard: LockGuard) -> Result<LockSet, StorageError> {
         let keys: Vec<&[u8]> = rows.iter().map(|(key, _)| *key).collect();
-        let values = self.read_through(&keys, |key, value| {
-            // Rows without a lock of their own may change at any time.
-            if !(self.options.unguarded)(key) {
-                self.rows.keep(key, value);
-            }
-        })?;
-        Ok(LockSet::new(values, Box::new(guard)))
+        Ok(LockSet::new(self.read_through(&keys)?, Box::new(guard)))
     }
 
     fn commit_group(
@@ -515,8 +505,19 @@ impl<T: Table> Journaled<T> {
         }
         self.wait_while_stalled().map_err(CommitError::Failed)?;
         let turn = self.journal(group, last_sequence, durability)?;
+        let uncertain = |error| match durability {
+            Durability::Synced => CommitError::Unknown(error),
+            Durability::Relaxed => CommitError::Failed(error),
+        };
+        // A group before this one is durable and not in the table: this one must not overtake it.
+        turn.wait().map_err(|()| {
+            uncertain(StorageError::Poisoned { cause: "an earlier group could not be applied".to_owned() })
+        })?;
+        // One group is synced while one is applied, and no more: where applying takes longer, those who come meanwhile
+        // make one large group, not many that cost a sync each and then stand in line here.
         next();
-        self.apply(group, last_sequence, durability, turn)?;
+        self.apply(group, last_sequence, durability).map_err(uncertain)?;
+        turn.done();
         if durability == Durability::Synced {
             self.seal();
             // Nobody maintains the store: better one slow commit than a journal without bounds.

@@ -8,13 +8,14 @@
 //! it. Otherwise the base layers that every push shares would keep a deletion waiting for ever.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::hashed::Hashed;
 use super::{LockMode, StorageError};
 use crate::clock::Clock;
 
@@ -38,7 +39,7 @@ struct Shard {
     rows: Mutex<Rows>,
 }
 
-type Rows = HashMap<u64, Row, BuildHasherDefault<AlreadyHashed>>;
+type Rows = HashMap<u64, Row, Hashed>;
 
 /// One locked row: present in its shard only while somebody holds it or waits for it.
 #[derive(Default)]
@@ -251,24 +252,6 @@ impl Drop for LockGuard {
 impl std::fmt::Debug for LockGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LockGuard").field("rows", &self.rows.len()).finish_non_exhaustive()
-    }
-}
-
-/// Passes a hash through: the rows' numbers are hashes already.
-#[derive(Default)]
-struct AlreadyHashed(u64);
-
-impl Hasher for AlreadyHashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = hash(bytes);
-    }
-
-    fn write_u64(&mut self, n: u64) {
-        self.0 = n;
     }
 }
 

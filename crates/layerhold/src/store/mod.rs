@@ -18,6 +18,7 @@ pub mod blobs;
 mod cache;
 pub mod error;
 pub mod fs;
+mod hashed;
 pub mod home;
 pub mod journal;
 pub mod journaled;

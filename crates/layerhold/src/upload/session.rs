@@ -72,10 +72,7 @@ impl Repository {
     pub fn begin_upload(&self, algorithm: Algorithm, call: &Call) -> Result<UploadId, BeginError> {
         let inner = self.inner();
         inner.check_room()?;
-        let scope = {
-            let view = inner.txn.store.view()?;
-            self.find(view.as_ref())?.ok_or_else(|| self.not_found())?
-        };
+        let scope = self.peek()?.ok_or_else(|| self.not_found())?;
         let beginning = inner.session_begins(scope.registry, self.registry.limits.open_uploads)??;
         let id = UploadId(inner.txn.random());
         let repository_key = keys::repository(scope);
