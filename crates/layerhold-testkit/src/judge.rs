@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use layerhold::call::Call;
 use layerhold::digest::Digest;
+#[cfg(all(feature = "rocksdb", target_os = "linux"))]
+use layerhold::error::Failure;
 use layerhold::name::{Principal, RepositoryName};
 use layerhold::options::Limits;
 
@@ -137,8 +139,20 @@ impl Judge {
         self.look_with(test, None)
     }
 
+    /// The same where reads may fail: the failure, if one did.
+    #[cfg(all(feature = "rocksdb", target_os = "linux"))]
+    pub(crate) fn look_unless_it_fails(&self, test: &TestEngine) -> Result<Result<Found, Failure>, Wrong> {
+        match self.read(test, None) {
+            Err(Unread::Failed(failure)) => Ok(Err(failure)),
+            read => self.judge(test, &read.map_err(unreadable)?).map(Ok),
+        }
+    }
+
     fn look_with(&self, test: &TestEngine, spoiled: Option<&Content>) -> Result<Found, Wrong> {
-        let found = self.seen(test, spoiled)?;
+        self.judge(test, &self.seen(test, spoiled)?)
+    }
+
+    fn judge(&self, test: &TestEngine, found: &Seen) -> Result<Found, Wrong> {
         if test.engine().sequence() < self.sequence {
             let found = format!("sequence {}", test.engine().sequence());
             return Err(Wrong { found, expected: format!("at least {}", self.sequence) });
@@ -193,25 +207,25 @@ impl Judge {
         changes && !matches!(answer, Answer::Refused(_))
     }
 
-    /// Everything that can be seen, without pull times, which may be lost.
     fn seen(&self, test: &TestEngine, spoiled: Option<&Content>) -> Result<Seen, Wrong> {
-        let look = || -> Result<Seen, Unread> {
-            let registry = test.registry().with_limits(self.limits.clone());
-            let mut uploads = BTreeMap::new();
-            let mut handles = self.handles.clone();
-            for (number, (name, caller)) in &self.owners {
-                let status = RepositoryRequest::UploadStatus { session: *number, caller: caller.clone() };
-                let request = Request::Repository(name.clone(), status);
-                if let Answer::Session { offset, .. } = perform(&registry, &mut handles, &request, &Call::anonymous())?
-                {
-                    uploads.insert(*number, offset);
-                }
+        self.read(test, spoiled).map_err(unreadable)
+    }
+
+    /// Everything that can be seen, without pull times, which may be lost.
+    fn read(&self, test: &TestEngine, spoiled: Option<&Content>) -> Result<Seen, Unread> {
+        let registry = test.registry().with_limits(self.limits.clone());
+        let mut uploads = BTreeMap::new();
+        let mut handles = self.handles.clone();
+        for (number, (name, caller)) in &self.owners {
+            let status = RepositoryRequest::UploadStatus { session: *number, caller: caller.clone() };
+            let request = Request::Repository(name.clone(), status);
+            if let Answer::Session { offset, .. } = perform(&registry, &mut handles, &request, &Call::anonymous())? {
+                uploads.insert(*number, offset);
             }
-            let mut repositories = state_with(&registry, &self.blobs_known, spoiled)?;
-            forget_pull_times(&mut repositories);
-            Ok(Seen { repositories, uploads })
-        };
-        look().map_err(|unread| Wrong { found: format!("{unread:?}"), expected: "can be read".to_owned() })
+        }
+        let mut repositories = state_with(&registry, &self.blobs_known, spoiled)?;
+        forget_pull_times(&mut repositories);
+        Ok(Seen { repositories, uploads })
     }
 }
 
@@ -233,6 +247,10 @@ impl Seen {
             && expected.uploads.iter().all(as_expected)
             && self.uploads.keys().all(|number| expected.uploads.contains_key(number))
     }
+}
+
+fn unreadable(unread: Unread) -> Wrong {
+    Wrong { found: format!("{unread:?}"), expected: "can be read".to_owned() }
 }
 
 fn forget_pull_times(states: &mut BTreeMap<RepositoryName, RepositoryState>) {

@@ -6,6 +6,9 @@
 //! at one that the seed draws; once, or from then on, a call that changes the medium together with all others that do and may
 //! fail so. What must hold is what `faults` demands over memory: an error of a kind that fits, certainly failed is absent, reads go on, no
 //! file is synced again after its sync failed, and opened again everything acknowledged is there. And no process dies of it.
+//!
+//! Some calls are made only because another one failed: what cannot be renamed is removed. Such a site fails behind that
+//! failure, in the same process; a third failure behind two is not tried.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -31,7 +34,7 @@ use super::Place;
 use super::child::{self, say};
 use super::class::Class;
 use super::kill_points::{Sweep, WALL_MS, check, check_making, workload_named};
-use super::sys::{Calls, Held, Verdict, Which};
+use super::sys::{self, Held, Verdict, Which};
 use super::workloads::{self, Part};
 
 /// The sites of one workload are shared by so many units.
@@ -40,8 +43,14 @@ pub const SLICES: u64 = 8;
 /// No child lives nearly as long: one that does spins, or waits for what does not come.
 const LIFE: Duration = Duration::from_secs(60);
 
-/// A site that only some runs come by is tried so often.
+/// A call that not every run comes by is tried so often.
 const TRIES: u64 = 3;
+
+/// A site none of whose calls has failed yet is tried so often: some are met in one run of ten, as the threads will.
+const TRIES_FIRST: u64 = 20;
+
+/// So many faults there are in one run at most. A call that is made only behind two is a gap.
+const FAULTS: usize = 2;
 
 /// Where a call is made: which one, about a file of which class.
 type Site = (String, Class);
@@ -55,6 +64,9 @@ struct Fault {
     error: Errno,
     sticky: bool,
 }
+
+/// The words of a fault: call, class, number, error and repetition.
+const WORDS: usize = 5;
 
 /// An error number with its name in the manuals.
 type Errno = (i32, &'static str);
@@ -90,6 +102,38 @@ impl std::fmt::Display for Fault {
     }
 }
 
+impl Fault {
+    /// It in the words of a child's arguments.
+    fn words(&self) -> [String; WORDS] {
+        let Self { site: (call, class), nth, error: (_, error), sticky } = self;
+        let repeat = if *sticky { "sticky" } else { "once" };
+        [call.clone(), class.to_string(), nth.to_string(), (*error).to_owned(), repeat.to_owned()]
+    }
+
+    fn of_words(words: &[&str; WORDS]) -> Result<Self, String> {
+        let [call, class, nth, error, repeat] = words;
+        Ok(Self {
+            site: ((*call).to_owned(), Class::named(class).ok_or("no such class")?),
+            nth: nth.parse().map_err(|_| "no number")?,
+            error: *ERRORS.iter().find(|(_, name)| name == error).ok_or("no such error")?,
+            sticky: *repeat == "sticky",
+        })
+    }
+
+    /// Whether an error of this kind may follow from it.
+    fn explains(&self, kind: ErrorKind) -> bool {
+        match kind {
+            ErrorKind::NoSpace => self.error == ENOSPC,
+            // What fails once may be explained as a medium that is busy.
+            ErrorKind::Unavailable => self.error == EMFILE || !self.sticky,
+            ErrorKind::Internal => ![ENOSPC, EMFILE].contains(&self.error),
+            // After an outcome that is unknown, or after three failed syncs, or on a medium that is read-only.
+            ErrorKind::Indeterminate | ErrorKind::ReadOnly => true,
+            _ => false,
+        }
+    }
+}
+
 /// Fails the sites of one workload that are in this slice.
 ///
 /// # Errors
@@ -99,28 +143,20 @@ pub fn fail(place: &Place, number: u64, slice: u64, seed: u64) -> Result<Outcome
     let workload = workload.ok_or("no such workload")?;
     let name = workload.name;
     let sweep = Sweep::new(place, workload, false).map_err(|wrong| format!("{name}, nothing fails: {wrong}"))?;
-    let mut scene = Failing { place, sweep, outcome: Outcome::default(), waiting: Vec::new(), known: BTreeSet::new() };
-    let first = scene.run(None)?;
-    if let Some(wrong) = first.wrong {
-        return Err(format!("{name}, nothing fails: {wrong}"));
-    }
-    let mut rng = Rng::new(seed);
-    let in_slice = |(call, class): &Site| {
+    let in_slice = move |(call, class): &Site| {
         let text = format!("{call} {class}");
         text.bytes().fold(0, |hash: u64, byte| crate::fs::mix(hash ^ u64::from(byte))) % SLICES == slice
     };
-    while let Some((site, made)) = scene.waiting.pop() {
-        if in_slice(&site) {
-            for error in legal(&site.0) {
-                // An interruption that never ends is no error of a call: it would be made again for ever.
-                for sticky in [false, true].into_iter().filter(|sticky| !sticky || *error != EINTR) {
-                    let drawn = 1 + rng.below(made.max(1));
-                    for nth in BTreeSet::from([1, drawn]) {
-                        scene.one(&Fault { site: site.clone(), nth, error: *error, sticky })?;
-                    }
-                }
-            }
-        }
+    let mut scene = Failing { place, sweep, rng: Rng::new(seed), outcome: Outcome::default(), met: Vec::new() };
+    if let Some(wrong) = scene.run(&[])?.wrong {
+        return Err(format!("{name}, nothing fails: {wrong}"));
+    }
+    // Every slice meets these, and each leaves the others theirs. What comes up later no other slice need meet.
+    let mut known: BTreeSet<Site> = scene.met.iter().map(|met| met.site.clone()).collect();
+    let mut waiting: Vec<Met> = scene.met.drain(..).filter(|met| in_slice(&met.site)).collect();
+    while let Some(met) = waiting.pop() {
+        scene.site(&met)?;
+        waiting.extend(scene.met.drain(..).filter(|met| met.behind.len() < FAULTS && known.insert(met.site.clone())));
     }
     Ok(scene.outcome)
 }
@@ -128,65 +164,102 @@ pub fn fail(place: &Place, number: u64, slice: u64, seed: u64) -> Result<Outcome
 struct Failing<'a> {
     place: &'a Place,
     sweep: Sweep<'a>,
+    rng: Rng,
     outcome: Outcome,
-    /// Sites that were met and not yet failed, with how many calls there were.
-    waiting: Vec<(Site, u64)>,
-    known: BTreeSet<Site>,
+    /// What was met since somebody looked, once for every run that met it.
+    met: Vec<Met>,
+}
+
+/// A site that a run came by.
+#[derive(Debug)]
+struct Met {
+    site: Site,
+    /// What had failed before these calls.
+    behind: Vec<Fault>,
+    calls: u64,
 }
 
 /// What a child came to.
 #[derive(Debug, Default)]
 struct Ran {
-    fired: u64,
+    /// So many of its faults were met.
+    fired: usize,
     wrong: Option<String>,
 }
 
 impl Failing<'_> {
-    fn one(&mut self, fault: &Fault) -> Result<(), String> {
-        for _ in 0..TRIES {
-            let ran = self.run(Some(fault))?;
-            self.outcome.count("runs", 1);
-            self.outcome.count("faults met", u64::from(ran.fired > 0));
-            if let Some(wrong) = ran.wrong {
-                self.outcome.violation(format!("{}, {fault}: {wrong}", self.sweep.workload.name));
-            }
-            if ran.fired > 0 {
-                let (call, class) = &fault.site;
-                self.outcome.count(&format!("failed: {call}, {class}"), 1);
-                break;
+    /// Fails one site in every way, unless no run comes by it again.
+    fn site(&mut self, met: &Met) -> Result<(), String> {
+        let mut tries = TRIES_FIRST;
+        for error in legal(&met.site.0) {
+            // An interruption that never ends is no error of a call: it would be made again for ever.
+            for sticky in [false, true].into_iter().filter(|sticky| !sticky || *error != EINTR) {
+                for nth in self.calls_of(met) {
+                    let fault = Fault { site: met.site.clone(), nth, error: *error, sticky };
+                    let fired = self.one(&[met.behind.as_slice(), &[fault]].concat(), tries)?;
+                    if !fired && tries == TRIES_FIRST {
+                        self.outcome.count("sites not met again", 1);
+                        return Ok(());
+                    }
+                    tries = TRIES;
+                }
             }
         }
         Ok(())
     }
 
-    fn run(&mut self, fault: Option<&Fault>) -> Result<Ran, String> {
+    /// Which calls of a site fail: the first, and one that is drawn. Behind another failure it is the first alone.
+    fn calls_of(&mut self, met: &Met) -> BTreeSet<u64> {
+        let drawn = 1 + self.rng.below(met.calls.max(1));
+        if met.behind.is_empty() { BTreeSet::from([1, drawn]) } else { BTreeSet::from([1]) }
+    }
+
+    /// Whether the last of these faults was met.
+    fn one(&mut self, plan: &[Fault], tries: u64) -> Result<bool, String> {
+        for _ in 0..tries {
+            let ran = self.run(plan)?;
+            self.outcome.count("runs", 1);
+            self.outcome.count("runs with a second fault", u64::from(plan.len() > 1));
+            self.outcome.count("faults met", ran.fired as u64);
+            if let Some(wrong) = ran.wrong {
+                let plan = plan.iter().map(Fault::to_string).collect::<Vec<_>>().join(", then ");
+                self.outcome.violation(format!("{}, {plan}: {wrong}", self.sweep.workload.name));
+            }
+            if ran.fired == plan.len() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn run(&mut self, plan: &[Fault]) -> Result<Ran, String> {
         let directory = self.place.directory().map_err(|e| e.to_string())?;
         let store = directory.join("store");
         self.sweep.prepare(&store)?;
-        let mut arguments = vec!["failing-syscalls".to_owned(), self.sweep.workload.name.to_owned()];
-        if let Some(Fault { site: (call, class), nth, error, sticky }) = fault {
-            let repeat = if *sticky { "sticky" } else { "once" };
-            arguments.extend([call, &class.to_string(), &nth.to_string(), error.1, repeat].map(str::to_owned));
-        }
+        let words = plan.iter().flat_map(Fault::words);
+        let arguments: Vec<String> =
+            ["failing-syscalls", self.sweep.workload.name].map(str::to_owned).into_iter().chain(words).collect();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let mut started = child::start(self.place, &arguments, &store).map_err(|e| e.to_string())?;
         let mut ran = Ran::default();
         for line in started.lines.by_ref() {
             let line = line.map_err(|e| e.to_string())?;
+            let number = |text: &str| text.parse::<u64>().map_err(|_| line.clone());
             match line.split('\t').collect::<Vec<_>>()[..] {
-                ["made", call, class, count] => {
+                ["site", call, class, before, failed, after] => {
                     let class = Class::named(class).ok_or_else(|| line.clone())?;
-                    self.made((call.to_owned(), class), count.parse().map_err(|_| line.clone())?);
+                    self.calls((call.to_owned(), class), [number(before)?, number(failed)?, number(after)?], plan);
                 }
                 ["count", name] => self.outcome.count(name, 1),
-                ["fired", times] => ran.fired = times.parse().map_err(|_| line.clone())?,
+                ["fired", faults] => ran.fired = faults.parse().map_err(|_| line.clone())?,
                 _ => ran.wrong = Some(line.strip_prefix("wrong ").unwrap_or(&line).replace('\t', "\n")),
             }
         }
         let status = started.process.wait().map_err(|e| e.to_string())?;
-        if std::os::unix::process::ExitStatusExt::signal(&status).is_some() {
-            ran.wrong.get_or_insert(format!("the process died status={status}"));
-            ran.fired = ran.fired.max(1);
+        // One that panics is not killed by a signal, and says nothing either.
+        if !status.success() && ran.wrong.is_none() {
+            ran.wrong = Some(format!("the process died status={status}"));
+            ran.fired = plan.len();
         }
         if ran.wrong.is_none() {
             let checked = match self.sweep.workload.part {
@@ -199,11 +272,18 @@ impl Failing<'_> {
         Ok(ran)
     }
 
-    fn made(&mut self, site: Site, count: u64) {
+    /// Takes down the calls at one site: let go before the last of `plan` failed, failed, let go since.
+    fn calls(&mut self, site: Site, [before, failed, after]: [u64; 3], plan: &[Fault]) {
         let (call, class) = &site;
-        self.outcome.count(&format!("made: {call}, {class}"), count);
-        if self.known.insert(site.clone()) {
-            self.waiting.push((site, count));
+        self.outcome.count(&format!("made: {call}, {class}"), before + failed + after);
+        if failed > 0 {
+            self.outcome.count(&format!("failed: {call}, {class}"), failed);
+        }
+        let calls = |calls, behind: &[Fault]| (calls > 0).then(|| (calls, behind.to_vec()));
+        let before_the_last = plan.split_last().map_or(plan, |(_, others)| others);
+        // Whoever was there before something failed did not need it.
+        if let Some((calls, behind)) = calls(before, before_the_last).or_else(|| calls(after, plan)) {
+            self.met.push(Met { site, behind, calls });
         }
     }
 }
@@ -212,12 +292,28 @@ impl Failing<'_> {
 #[derive(Debug, Default)]
 struct State {
     root: PathBuf,
-    fault: Option<Fault>,
+    aims: Vec<Aim>,
     armed: bool,
-    made: BTreeMap<Site, u64>,
-    fired: u64,
+    calls: BTreeMap<Site, Calls>,
     failed_syncs: BTreeSet<PathBuf>,
     synced_again: BTreeSet<PathBuf>,
+}
+
+/// A fault, and how it fares. One behind another waits until that one was met.
+#[derive(Debug)]
+struct Aim {
+    fault: Fault,
+    /// The calls at its site since it waits no more.
+    seen: u64,
+    fired: u64,
+}
+
+/// The calls at one site: let go before every fault was met, failed, let go since then.
+#[derive(Debug, Default)]
+struct Calls {
+    before: u64,
+    failed: u64,
+    after: u64,
 }
 
 /// The supervisor, in a thread of its own.
@@ -226,11 +322,12 @@ struct Supervisor(Arc<Mutex<State>>);
 
 impl Supervisor {
     /// Holds the calls of this process about files below `root`, and lets them all go until it is armed.
-    fn new(root: &Path, fault: Option<Fault>) -> Result<Self, String> {
+    fn new(root: &Path, plan: Vec<Fault>) -> Result<Self, String> {
         let root = std::path::absolute(root).map_err(|e| e.to_string())?;
-        let state = Arc::new(Mutex::new(State { root, fault, ..State::default() }));
+        let aims = plan.into_iter().map(|fault| Aim { fault, seen: 0, fired: 0 }).collect();
+        let state = Arc::new(Mutex::new(State { root, aims, ..State::default() }));
         let supervisor = Self(Arc::clone(&state));
-        let calls = Calls::hold(Which::All).map_err(|e| format!("system calls cannot be held error={e}"))?;
+        let calls = sys::Calls::hold(Which::All).map_err(|e| format!("system calls cannot be held error={e}"))?;
         let watch = move || while calls.next(|held| lock(&state).decide(held)).is_ok() {};
         std::thread::Builder::new().name("watch".to_owned()).spawn(watch).map_err(|e| e.to_string())?;
         Ok(supervisor)
@@ -259,25 +356,46 @@ impl State {
         };
         let path = path.unwrap_or_default();
         let site = (held.name().to_owned(), class);
-        let count = self.made.entry(site.clone()).or_default();
-        *count += 1;
         let syncs = matches!(held.name(), "fsync" | "fdatasync");
         if syncs && class.is_written_by_the_engine() && self.failed_syncs.contains(&path) {
             self.synced_again.insert(path.clone());
         }
-        let Some(fault) = &self.fault else { return Verdict::Go };
-        let here = fault.site == site && (*count == fault.nth || fault.sticky && *count > fault.nth);
-        // A medium without room still removes, and a process without descriptors still writes.
-        let with_it = fault.sticky && self.fired > 0 && !is_read(&fault.site.0) && !held.is_read();
-        let with_it = with_it && legal(held.name()).contains(&fault.error);
-        if !here && !with_it {
+        let all_met = self.aims.iter().all(|aim| aim.fired > 0);
+        let error = self.aims_at(&site, held);
+        let calls = self.calls.entry(site).or_default();
+        let Some((number, _)) = error else {
+            *(if all_met { &mut calls.after } else { &mut calls.before }) += 1;
             return Verdict::Go;
-        }
-        self.fired += 1;
+        };
+        calls.failed += 1;
         if syncs {
             self.failed_syncs.insert(path);
         }
-        Verdict::Fail(fault.error.0)
+        Verdict::Fail(number)
+    }
+
+    /// The error by which this call fails, if one of the faults wants it to.
+    fn aims_at(&mut self, site: &Site, held: &Held) -> Option<Errno> {
+        for aim in &mut self.aims {
+            let here = aim.fault.site == *site;
+            aim.seen += u64::from(here);
+            let here = here && (aim.seen == aim.fault.nth || aim.fault.sticky && aim.seen > aim.fault.nth);
+            // A medium without room still removes, and a process without descriptors still writes.
+            let with_it = aim.fault.sticky && aim.fired > 0 && !is_read(&aim.fault.site.0) && !held.is_read();
+            if here || with_it && legal(held.name()).contains(&aim.fault.error) {
+                aim.fired += 1;
+                return Some(aim.fault.error);
+            }
+            if aim.fired == 0 {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// How many of the faults were met.
+    fn fired(&self) -> usize {
+        self.aims.iter().filter(|aim| aim.fired > 0).count()
     }
 }
 
@@ -286,19 +404,11 @@ fn is_read(call: &str) -> bool {
     matches!(call, "open to read" | "read" | "pread64" | "preadv" | "getdents64")
 }
 
-/// The child's life. `fault` is its site, number, error and repetition, or nothing.
-pub(super) fn live(workload: &str, fault: &[&str], store: &Path) -> Result<(), String> {
+/// The child's life. `words` are its faults, each behind the one before.
+pub(super) fn live(workload: &str, words: &[&str], store: &Path) -> Result<(), String> {
     let workload = workload_named(workload)?;
-    let fault = match fault {
-        [] => None,
-        [call, class, nth, error, repeat] => Some(Fault {
-            site: ((*call).to_owned(), Class::named(class).ok_or("no such class")?),
-            nth: nth.parse().map_err(|_| "no number")?,
-            error: *ERRORS.iter().find(|(_, name)| name == error).ok_or("no such error")?,
-            sticky: *repeat == "sticky",
-        }),
-        _ => return Err("a fault is five words".to_owned()),
-    };
+    let (faults, []) = words.as_chunks() else { return Err("a fault is five words".to_owned()) };
+    let plan = faults.iter().map(Fault::of_words).collect::<Result<Vec<_>, _>>()?;
     std::thread::Builder::new()
         .name("limit".to_owned())
         .spawn(|| {
@@ -314,18 +424,19 @@ pub(super) fn live(workload: &str, fault: &[&str], store: &Path) -> Result<(), S
         super::story::play(&mut setting_up, &setup, |_, _, _, _| ()).map_err(|wrong| wrong.report)?;
         runner = Some(setting_up);
     }
-    let supervisor = Supervisor::new(store, fault.clone())?;
-    let mut victim = Victim { supervisor, fault, store: store.to_owned(), unknown: None, lost: Vec::new() };
+    let reads_fail = plan.iter().any(|fault| is_read(&fault.site.0));
+    let supervisor = Supervisor::new(store, plan)?;
+    let mut victim = Victim { supervisor, reads_fail, store: store.to_owned(), unknown: None, lost: Vec::new() };
     let lived = match (runner, workload.part) {
         (Some(runner), _) => victim.work(runner, &counted),
         (None, Part::Making) => victim.make(),
         (None, _) => victim.open(),
     };
     let state = victim.supervisor.state();
-    for ((call, class), count) in &state.made {
-        say(&format!("made\t{call}\t{class}\t{count}"));
+    for ((call, class), Calls { before, failed, after }) in &state.calls {
+        say(&format!("site\t{call}\t{class}\t{before}\t{failed}\t{after}"));
     }
-    say(&format!("fired\t{}", state.fired));
+    say(&format!("fired\t{}", state.fired()));
     if let Some(path) = state.synced_again.first() {
         return Err(format!("a file was synced after a failed sync path={}", path.display()));
     }
@@ -335,7 +446,8 @@ pub(super) fn live(workload: &str, fault: &[&str], store: &Path) -> Result<(), S
 /// The engine whose calls fail.
 struct Victim {
     supervisor: Supervisor,
-    fault: Option<Fault>,
+    /// Whether one of the faults is of a call that only reads.
+    reads_fail: bool,
     store: PathBuf,
     /// The request whose outcome is unknown.
     unknown: Option<(Request, Call)>,
@@ -352,24 +464,20 @@ impl Victim {
     }
 
     fn fired(&self) -> bool {
-        self.supervisor.state().fired > 0
+        self.supervisor.state().fired() > 0
     }
 
     /// Whether an error of this kind may follow from what failed.
     fn fits(&self, kind: ErrorKind) -> Result<(), String> {
-        let Some(fault) = self.fault.as_ref().filter(|_| self.fired()) else {
+        let state = self.supervisor.state();
+        let mut fired = state.aims.iter().filter(|aim| aim.fired > 0).peekable();
+        if fired.peek().is_none() {
             return Err("it fails without a failing call".to_owned());
-        };
-        let fits = match kind {
-            ErrorKind::NoSpace => fault.error == ENOSPC,
-            // What fails once may be explained as a medium that is busy.
-            ErrorKind::Unavailable => fault.error == EMFILE || !fault.sticky,
-            ErrorKind::Internal => ![ENOSPC, EMFILE].contains(&fault.error),
-            // After an outcome that is unknown, or after three failed syncs, or on a medium that is read-only.
-            ErrorKind::Indeterminate | ErrorKind::ReadOnly => true,
-            _ => false,
-        };
-        if fits { Ok(()) } else { Err(format!("{kind:?} is no answer to this failure")) }
+        }
+        if fired.any(|aim| aim.fault.explains(kind)) {
+            return Ok(());
+        }
+        Err(format!("{kind:?} is no answer to this failure"))
     }
 
     fn make(&self) -> Result<(), String> {
@@ -401,36 +509,41 @@ impl Victim {
     fn work(&mut self, mut runner: Runner, counted: &Script) -> Result<(), String> {
         self.arm(true);
         self.requests(&mut runner, counted)?;
-        let look = |judge: &Judge, test: &TestEngine, when: &str| {
-            judge.look(test).map_err(|Wrong { found, expected }| {
-                shorten(&format!("{when}\n found: {found}\n expected: {expected}"))
-            })
-        };
         let mut judge = Judge::new(&runner, self.unknown.clone());
         judge.leave_out(&self.lost);
-        let reads_fail = self.fault.as_ref().is_some_and(|fault| is_read(&fault.site.0));
         if runner.test.opened().is_some() {
-            // What fails when something is changed is in nobody's way who reads.
-            if reads_fail {
-                self.arm(false);
+            if self.reads_fail {
+                self.look_while_reads_fail(&judge, &runner.test)?;
             }
-            look(&judge, &runner.test, "as it stands")?;
+            // What fails when something is changed is in nobody's way who reads.
+            judge.look(&runner.test).map_err(|wrong| told("as it stands", wrong))?;
         }
         // The engine goes while calls still fail, and whatever an opening meets then, the next one finds what it left.
-        self.supervisor.state().failed_syncs.clear();
+        self.arm(true);
         if let Err(error) = runner.test.kill() {
             say("count\topenings failed");
             self.fits(error.kind()).map_err(|wrong| format!("{wrong}: {error:?} of opening again"))?;
         }
         self.arm(false);
         runner.test.kill().map_err(|error| format!("does not open again: {error:?}"))?;
-        let found = look(&judge, &runner.test, "opened again")?;
+        let found = judge.look(&runner.test).map_err(|wrong| told("opened again", wrong))?;
         let demanded = if self.unknown.is_some() { Found::EITHER } else { Found { before: true, after: false } };
         if !demanded.admits(found) {
             return Err("a change that certainly failed is there".to_owned());
         }
         judge.ask_again(&runner.test).map_err(|wrong| format!("{}\n expected: {}", wrong.found, wrong.expected))?;
         sound(runner.test.engine(), Level::Bytes).map(drop).map_err(|wrong| format!("the store is not sound: {wrong}"))
+    }
+
+    /// Looks while reads may fail, and leaves them in peace then.
+    fn look_while_reads_fail(&self, judge: &Judge, test: &TestEngine) -> Result<(), String> {
+        let looked = judge.look_unless_it_fails(test).map_err(|wrong| told("as reads fail", wrong))?;
+        self.arm(false);
+        if let Err(failure) = looked {
+            say("count\tlooks failed");
+            self.fits(failure.kind()).map_err(|wrong| format!("{wrong}: {failure:?} of looking"))?;
+        }
+        Ok(())
     }
 
     /// Makes the requests of `counted`, up to one whose outcome is unknown or to where no engine is open any more.
@@ -463,4 +576,8 @@ impl Victim {
         }
         Ok(())
     }
+}
+
+fn told(when: &str, Wrong { found, expected }: Wrong) -> String {
+    shorten(&format!("{when}\n found: {found}\n expected: {expected}"))
 }
