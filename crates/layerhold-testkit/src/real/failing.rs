@@ -308,6 +308,12 @@ struct Aim {
     fired: u64,
 }
 
+impl Aim {
+    fn all(plan: Vec<Fault>) -> Vec<Self> {
+        plan.into_iter().map(|fault| Self { fault, seen: 0, fired: 0 }).collect()
+    }
+}
+
 /// The calls at one site: let go before every fault was met, failed, let go since then.
 #[derive(Debug, Default)]
 struct Calls {
@@ -324,8 +330,7 @@ impl Supervisor {
     /// Holds the calls of this process about files below `root`, and lets them all go until it is armed.
     fn new(root: &Path, plan: Vec<Fault>) -> Result<Self, String> {
         let root = std::path::absolute(root).map_err(|e| e.to_string())?;
-        let aims = plan.into_iter().map(|fault| Aim { fault, seen: 0, fired: 0 }).collect();
-        let state = Arc::new(Mutex::new(State { root, aims, ..State::default() }));
+        let state = Arc::new(Mutex::new(State { root, aims: Aim::all(plan), ..State::default() }));
         let supervisor = Self(Arc::clone(&state));
         let calls = sys::Calls::hold(Which::All).map_err(|e| format!("system calls cannot be held error={e}"))?;
         let watch = move || while calls.next(|held| lock(&state).decide(held)).is_ok() {};
@@ -361,7 +366,7 @@ impl State {
             self.synced_again.insert(path.clone());
         }
         let all_met = self.aims.iter().all(|aim| aim.fired > 0);
-        let error = self.aims_at(&site, held);
+        let error = self.error_at(&site, held.is_read());
         let calls = self.calls.entry(site).or_default();
         let Some((number, _)) = error else {
             *(if all_met { &mut calls.after } else { &mut calls.before }) += 1;
@@ -375,14 +380,14 @@ impl State {
     }
 
     /// The error by which this call fails, if one of the faults wants it to.
-    fn aims_at(&mut self, site: &Site, held: &Held) -> Option<Errno> {
+    fn error_at(&mut self, site: &Site, reads: bool) -> Option<Errno> {
         for aim in &mut self.aims {
             let here = aim.fault.site == *site;
             aim.seen += u64::from(here);
             let here = here && (aim.seen == aim.fault.nth || aim.fault.sticky && aim.seen > aim.fault.nth);
             // A medium without room still removes, and a process without descriptors still writes.
-            let with_it = aim.fault.sticky && aim.fired > 0 && !is_read(&aim.fault.site.0) && !held.is_read();
-            if here || with_it && legal(held.name()).contains(&aim.fault.error) {
+            let with_it = aim.fault.sticky && aim.fired > 0 && !is_read(&aim.fault.site.0) && !reads;
+            if here || with_it && legal(&site.0).contains(&aim.fault.error) {
                 aim.fired += 1;
                 return Some(aim.fault.error);
             }
@@ -581,4 +586,43 @@ impl Victim {
 
 fn told(when: &str, Wrong { found, expected }: Wrong) -> String {
     shorten(&format!("{when}\n found: {found}\n expected: {expected}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(call: &str, class: Class, nth: u64, error: Errno, sticky: bool) -> Fault {
+        Fault { site: (call.to_owned(), class), nth, error, sticky }
+    }
+
+    /// What calls answer one after the other, none of which only reads.
+    fn answers<const N: usize>(plan: &[Fault], calls: [(&str, Class); N]) -> [Option<Errno>; N] {
+        let mut state = State { aims: Aim::all(plan.to_vec()), ..State::default() };
+        calls.map(|(call, class)| state.error_at(&(call.to_owned(), class), false))
+    }
+
+    #[test]
+    fn a_fault_behind_another_waits_until_that_one_is_met() {
+        let plan = [fault("rename", Class::Current, 2, EIO, false), fault("unlink", Class::Current, 1, EROFS, false)];
+        let (rename, unlink) = (("rename", Class::Current), ("unlink", Class::Current));
+        let calls = [unlink, rename, unlink, rename, ("unlink", Class::Sst), unlink, unlink, rename];
+        assert_eq!(answers(&plan, calls), [None, None, None, Some(EIO), None, Some(EROFS), None, None]);
+    }
+
+    #[test]
+    fn a_sticky_fault_takes_with_it_what_may_fail_so_and_leaves_the_rest_to_the_next() {
+        let plan = [fault("write", Class::Sst, 1, ENOSPC, true), fault("unlink", Class::Sst, 1, EIO, true)];
+        let (write, unlink, sync) = (("write", Class::Sst), ("unlink", Class::Sst), ("fsync", Class::TableDirectory));
+        let calls = [sync, write, sync, write, unlink, unlink, ("rename", Class::Current)];
+        let [full, broken] = [Some(ENOSPC), Some(EIO)];
+        assert_eq!(answers(&plan, calls), [None, full, full, full, broken, broken, full]);
+    }
+
+    #[test]
+    fn a_fault_is_what_its_words_say() {
+        let told = fault("open to read", Class::TableBlob, 7, EMFILE, true);
+        let words = told.words();
+        assert_eq!(Fault::of_words(&words.each_ref().map(String::as_str)), Ok(told));
+    }
 }
