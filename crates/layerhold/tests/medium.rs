@@ -1,7 +1,6 @@
 //! Media on which the engine cannot keep its promises: what is refused, what is warned of, and what is an error of one call.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test tells what went wrong")]
 
-use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,28 +8,27 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use layerhold::clock::Entropy;
 use layerhold::directory::Place;
-use layerhold::store::fs::{Entry, File, FileSystem, OpenMode, Space, Suitability};
+use layerhold::store::fs::{Entry, FileSystem, Suitability};
 use layerhold::{
     Algorithm, Call, CompleteUpload, Components, Engine, ErrorKind, Expected, Options, RegistryName, RepositoryName,
     StorageError,
 };
 use layerhold_testkit::engine::SeededEntropy;
 use layerhold_testkit::file_table::FileTableHome;
-use layerhold_testkit::fs::SimFileSystem;
+use layerhold_testkit::fs::{self, HeldLock, OddFileSystem, Oddity, SimFileSystem};
 use layerhold_testkit::witness::{Witness, small_options};
 
-/// A file system with one thing that is wrong with it.
+/// The one thing that is wrong with a file system.
 #[derive(Debug, Clone)]
-struct Odd {
-    inner: SimFileSystem,
-    oddity: Oddity,
+struct Wrong {
+    kind: Kind,
     /// Syncs of directories of blobs until one cannot open its directory.
     sync_dir_in: Arc<AtomicU32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Oddity {
-    None,
+enum Kind {
+    Nothing,
     /// A lock answers this number.
     NoLock(i32),
     /// Any number of processes hold a lock.
@@ -41,86 +39,51 @@ enum Oddity {
     Refused,
 }
 
-impl Odd {
-    fn new(inner: &SimFileSystem, oddity: Oddity) -> Self {
-        Self { inner: inner.clone(), oddity, sync_dir_in: Arc::default() }
-    }
-
-    fn place(&self) -> Place {
-        let shared: Arc<dyn FileSystem> = Arc::new(self.clone());
-        Place::new(Arc::clone(&shared), Arc::new(FileTableHome::new(shared)))
+impl Wrong {
+    fn with(below: &SimFileSystem, kind: Kind) -> OddFileSystem<Self> {
+        OddFileSystem::over(below, Self { kind, sync_dir_in: Arc::default() })
     }
 }
 
-impl FileSystem for Odd {
-    fn create_new(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        self.inner.create_new(path)
-    }
+fn place(fs: &OddFileSystem<Wrong>) -> Place {
+    let shared: Arc<dyn FileSystem> = Arc::new(fs.clone());
+    Place::new(Arc::clone(&shared), Arc::new(FileTableHome::new(shared)))
+}
 
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn File>> {
-        self.inner.open(path, mode)
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.inner.remove_file(path)
-    }
-
-    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename_noreplace(from, to)
-    }
-
-    fn rename_replace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename_replace(from, to)
-    }
-
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.create_dir(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let left = if path.starts_with("blobs") { self.sync_dir_in.load(Ordering::Relaxed) } else { 0 };
-        if left > 0 {
-            self.sync_dir_in.store(left - 1, Ordering::Relaxed);
+impl Oddity for Wrong {
+    fn before(&self, call: fs::Call, path: &Path) -> io::Result<()> {
+        match (call, self.kind) {
+            (fs::Call::Lock, Kind::NoLock(number)) => Err(io::Error::from_raw_os_error(number)),
+            (fs::Call::SyncDir, _) if path.starts_with("blobs") => {
+                let left = self.sync_dir_in.load(Ordering::Relaxed);
+                self.sync_dir_in.store(left.saturating_sub(1), Ordering::Relaxed);
+                if left == 1 { Err(io::Error::from_raw_os_error(libc::EMFILE)) } else { Ok(()) }
+            }
+            _ => Ok(()),
         }
-        if left == 1 { Err(io::Error::from_raw_os_error(libc::EMFILE)) } else { self.inner.sync_dir(path) }
     }
 
-    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        self.inner.list(path)
-    }
-
-    fn file_len(&self, path: &Path) -> io::Result<u64> {
-        let found = self.inner.file_len(path);
-        if found.is_ok() || self.oddity != Oddity::OneCase {
+    fn file_len(&self, below: &SimFileSystem, path: &Path) -> io::Result<u64> {
+        let found = below.file_len(path);
+        if found.is_ok() || self.kind != Kind::OneCase {
             return found;
         }
         let is_meant = |entry: &Entry| path.as_os_str().eq_ignore_ascii_case(&entry.name);
-        match self.inner.list(Path::new(""))?.into_iter().find(is_meant) {
-            Some(entry) => self.inner.file_len(Path::new(&entry.name)),
+        match below.list(Path::new(""))?.into_iter().find(is_meant) {
+            Some(entry) => below.file_len(Path::new(&entry.name)),
             None => found,
         }
     }
 
-    fn space(&self) -> io::Result<Space> {
-        self.inner.space()
-    }
-
-    fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn Debug + Send + Sync>> {
-        match self.oddity {
-            Oddity::NoLock(number) => Err(io::Error::from_raw_os_error(number)),
-            _ => self.inner.lock(path, holder),
+    fn lock_shared(&self, below: &SimFileSystem, path: &Path) -> io::Result<HeldLock> {
+        match self.kind {
+            Kind::LocksKeepNobodyOut => Ok(Box::new(())),
+            _ => below.lock_shared(path),
         }
     }
 
-    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn Debug + Send + Sync>> {
-        match self.oddity {
-            Oddity::LocksKeepNobodyOut => Ok(Box::new(())),
-            _ => self.inner.lock_shared(path),
-        }
-    }
-
-    fn suitability(&self) -> Suitability {
-        let refused = (self.oddity == Oddity::Refused).then(|| "directories cannot be synced".to_owned());
+    fn suitability(&self, _: &SimFileSystem) -> Suitability {
+        let refused = (self.kind == Kind::Refused).then(|| "directories cannot be synced".to_owned());
         Suitability { refused, warning: Some("a word of warning".to_owned()) }
     }
 }
@@ -130,35 +93,35 @@ fn components() -> Components {
 }
 
 /// What making a store and opening one that was made elsewhere come to on an odd medium.
-fn made_and_opened(oddity: Oddity, options: &Options) -> [Result<Vec<String>, StorageError>; 2] {
+fn made_and_opened(kind: Kind, options: &Options) -> [Result<Vec<String>, StorageError>; 2] {
     let warnings = |engine: Engine| engine.warnings().to_vec();
     let elsewhere = SimFileSystem::new(1);
-    let whole = Odd::new(&elsewhere, Oddity::None);
-    drop(Engine::create_in(&whole.place(), small_options(), components()).unwrap());
-    let made = Engine::create_in(&Odd::new(&SimFileSystem::new(2), oddity).place(), options.clone(), components());
-    let opened = Engine::open_in(&Odd::new(&elsewhere.kill(), oddity).place(), options.clone(), components());
+    let whole = Wrong::with(&elsewhere, Kind::Nothing);
+    drop(Engine::create_in(&place(&whole), small_options(), components()).unwrap());
+    let made = Engine::create_in(&place(&Wrong::with(&SimFileSystem::new(2), kind)), options.clone(), components());
+    let opened = Engine::open_in(&place(&Wrong::with(&elsewhere.kill(), kind)), options.clone(), components());
     [made.map(warnings), opened.map(warnings)]
 }
 
 #[test]
 fn a_medium_that_keeps_no_promise_is_refused_unless_any_will_do() {
     let any = small_options().with_any_medium(true);
-    for (oddity, reason) in
-        [(Oddity::LocksKeepNobodyOut, "locks keep nobody out"), (Oddity::Refused, "directories cannot be synced")]
+    for (kind, reason) in
+        [(Kind::LocksKeepNobodyOut, "locks keep nobody out"), (Kind::Refused, "directories cannot be synced")]
     {
-        for refused in made_and_opened(oddity, &small_options()) {
+        for refused in made_and_opened(kind, &small_options()) {
             match refused {
                 Err(StorageError::Unsuitable { reason: given, .. }) => assert_eq!(given, reason),
                 other => panic!("{reason}: {other:?}"),
             }
         }
-        for warnings in made_and_opened(oddity, &any) {
+        for warnings in made_and_opened(kind, &any) {
             assert!(warnings.unwrap().contains(&reason.to_owned()), "{reason}");
         }
     }
     for number in [libc::ENOLCK, libc::EOPNOTSUPP, libc::ENOSYS] {
         for options in [small_options(), any.clone()] {
-            for refused in made_and_opened(Oddity::NoLock(number), &options) {
+            for refused in made_and_opened(Kind::NoLock(number), &options) {
                 assert!(matches!(refused, Err(StorageError::Unsuitable { .. })), "{number}: {refused:?}");
             }
         }
@@ -167,10 +130,10 @@ fn a_medium_that_keeps_no_promise_is_refused_unless_any_will_do() {
 
 #[test]
 fn what_is_only_odd_is_said_and_does_no_harm() {
-    for warnings in made_and_opened(Oddity::OneCase, &small_options()) {
+    for warnings in made_and_opened(Kind::OneCase, &small_options()) {
         assert_eq!(warnings.unwrap(), ["a word of warning", "names are the same in upper and lower case"]);
     }
-    for warnings in made_and_opened(Oddity::None, &small_options()) {
+    for warnings in made_and_opened(Kind::Nothing, &small_options()) {
         assert_eq!(warnings.unwrap(), ["a word of warning"]);
     }
 }
@@ -192,9 +155,9 @@ impl Entropy for OneShard {
 fn a_directory_that_cannot_be_opened_for_its_sync_costs_one_call_and_no_more() {
     // That of the directory of shards, and that of the shard.
     for sync in 1..=2 {
-        let odd = Odd::new(&SimFileSystem::new(1), Oddity::None);
+        let odd = Wrong::with(&SimFileSystem::new(1), Kind::Nothing);
         let components = Components { entropy: Arc::new(OneShard(SeededEntropy::new(1))), ..components() };
-        let engine = Engine::create_in(&odd.place(), small_options(), components).unwrap();
+        let engine = Engine::create_in(&place(&odd), small_options(), components).unwrap();
         Witness::begin(&engine).unwrap();
         let registry = engine.registry(&RegistryName::parse("witness").unwrap());
         let app = registry.repository(&RepositoryName::parse("app").unwrap());
@@ -203,9 +166,9 @@ fn a_directory_that_cannot_be_opened_for_its_sync_costs_one_call_and_no_more() {
         for _ in 0..4 {
             let id = app.begin_upload(Algorithm::Sha256, &call).unwrap();
             let mut writer = app.upload_writer(&id, None, &call).unwrap();
-            odd.sync_dir_in.store(sync, Ordering::Relaxed);
+            odd.oddity.sync_dir_in.store(sync, Ordering::Relaxed);
             let written = writer.write(&[7; 40_000]).and_then(|()| writer.commit());
-            odd.sync_dir_in.store(0, Ordering::Relaxed);
+            odd.oddity.sync_dir_in.store(0, Ordering::Relaxed);
             drop(writer);
             if let Err(error) = written {
                 assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");

@@ -2,9 +2,11 @@
 
 pub mod damage;
 mod failing;
+mod odd;
 mod rng;
 mod sim;
 
 pub use failing::{Call, FailingFileSystem, Failure, Fault, Repeat, Site, class_of};
+pub use odd::{HeldLock, OddFileSystem, Oddity};
 pub(crate) use rng::{Rng, mix};
 pub use sim::{CrashPolicy, CrashStates, SimFileSystem, is_crash};

@@ -1,27 +1,21 @@
 //! What the medium does to one file: it does not give it, or gives it out of a cache.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::io;
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use layerhold::check::{CheckOptions, Finding, Level, Outcome};
 use layerhold::format::keys;
 use layerhold::store::Location;
-use layerhold::store::fs::{Entry, File, FileSystem, OpenMode, Space};
 use layerhold_testkit::engine::TestEngine;
-use layerhold_testkit::fs::{Call, SimFileSystem};
+use layerhold_testkit::fs::{Call, OddFileSystem, Oddity, SimFileSystem};
 
 use crate::scene::{Scene, bytes, names};
 
-/// A file system that refuses one kind of call on one file, and knows what it was asked to forget.
-#[derive(Debug, Clone)]
-struct Medium {
-    inner: SimFileSystem,
-    state: Arc<Mutex<State>>,
-}
+/// Refuses one kind of call on one file, and knows what it was asked to forget.
+#[derive(Debug, Clone, Default)]
+struct Medium(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -30,128 +24,35 @@ struct State {
     forgotten: BTreeMap<PathBuf, u64>,
 }
 
-#[derive(Debug)]
-struct MediumFile {
-    medium: Medium,
-    inner: Box<dyn File>,
-    path: PathBuf,
-}
-
 impl Medium {
     /// A scene, and the medium that it is on.
     fn scene() -> (Scene, Self) {
-        let inner = SimFileSystem::new(1);
-        let medium = Self { inner: inner.clone(), state: Arc::default() };
-        let test = TestEngine::try_memory_through(inner, Arc::new(medium.clone()), 256 << 10).unwrap();
+        let below = SimFileSystem::new(1);
+        let medium = Self::default();
+        let files = Arc::new(OddFileSystem::over(&below, medium.clone()));
+        let test = TestEngine::try_memory_through(below, files, 256 << 10).unwrap();
         (Scene::on(test), medium)
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
     fn break_file(&self, call: Call, location: Location, errno: i32) {
-        self.state.lock().unwrap().broken = Some((call, Scene::path(location), errno));
+        self.state().broken = Some((call, Scene::path(location), errno));
     }
+}
 
-    fn mend(&self) {
-        self.state.lock().unwrap().broken = None;
-    }
-
-    fn pass(&self, call: Call, path: &Path) -> io::Result<()> {
-        match &self.state.lock().unwrap().broken {
+impl Oddity for Medium {
+    fn before(&self, call: Call, path: &Path) -> io::Result<()> {
+        match &self.state().broken {
             Some((kind, broken, errno)) if *kind == call && broken == path => Err(io::Error::from_raw_os_error(*errno)),
             _ => Ok(()),
         }
     }
 
-    fn wrap(&self, inner: Box<dyn File>, path: &Path) -> Box<dyn File> {
-        Box::new(MediumFile { medium: self.clone(), inner, path: path.to_owned() })
-    }
-}
-
-impl FileSystem for Medium {
-    fn create_new(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        self.inner.create_new(path).map(|file| self.wrap(file, path))
-    }
-
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn File>> {
-        self.pass(Call::Open, path)?;
-        self.inner.open(path, mode).map(|file| self.wrap(file, path))
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.inner.remove_file(path)
-    }
-
-    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename_noreplace(from, to)
-    }
-
-    fn rename_replace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename_replace(from, to)
-    }
-
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.create_dir(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.sync_dir(path)
-    }
-
-    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        self.pass(Call::List, path)?;
-        self.inner.list(path)
-    }
-
-    fn file_len(&self, path: &Path) -> io::Result<u64> {
-        self.pass(Call::FileLen, path)?;
-        self.inner.file_len(path)
-    }
-
-    fn space(&self) -> io::Result<Space> {
-        self.inner.space()
-    }
-
-    fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn Debug + Send + Sync>> {
-        self.inner.lock(path, holder)
-    }
-
-    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn Debug + Send + Sync>> {
-        self.inner.lock_shared(path)
-    }
-}
-
-impl File for MediumFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.medium.pass(Call::Read, &self.path)?;
-        self.inner.read_at(buf, offset)
-    }
-
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        self.inner.write_at(buf, offset)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inner.set_len(len)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.medium.pass(Call::Len, &self.path)?;
-        self.inner.len()
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.inner.sync_data()
-    }
-
-    fn start_writeback(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.inner.start_writeback(offset, len)
-    }
-
-    fn forget(&self, _offset: u64, len: u64) {
-        *self.medium.state.lock().unwrap().forgotten.entry(self.path.clone()).or_default() += len;
-    }
-
-    fn map(&self, offset: u64, len: usize) -> io::Result<Box<dyn Deref<Target = [u8]> + Send + Sync>> {
-        self.inner.map(offset, len)
+    fn forget(&self, path: &Path, len: u64) {
+        *self.state().forgotten.entry(path.to_owned()).or_default() += len;
     }
 }
 
@@ -191,7 +92,7 @@ fn a_file_that_the_medium_does_not_give_is_a_finding_and_the_others_are_looked_a
             let (_, outcomes) = scene.repair(level);
             let mended: Vec<_> = outcomes.iter().map(|(finding, _)| finding.fault.name()).collect();
             assert!(mended.contains(&"orphan-file") && mended.contains(&"file-missing"), "{story}: {outcomes:#?}");
-            medium.mend();
+            medium.state().broken = None;
             assert_eq!(scene.names(level), ["blob-quarantined"], "{story}");
         }
     }
@@ -207,7 +108,7 @@ fn a_directory_that_cannot_be_listed_and_a_process_without_descriptors_end_the_c
     };
     medium.break_file(Call::Open, layer, EMFILE);
     assert!(check(Level::Files).is_err());
-    medium.state.lock().unwrap().broken = Some((Call::List, Scene::path(layer).parent().unwrap().to_owned(), EIO));
+    medium.state().broken = Some((Call::List, Scene::path(layer).parent().unwrap().to_owned(), EIO));
     assert!(check(Level::Files).is_err());
     assert!(check(Level::Metadata).is_ok());
 }
@@ -217,7 +118,7 @@ fn bytes_are_read_from_the_medium_and_not_out_of_a_cache() {
     let (mut scene, medium) = Medium::scene();
     let files = [(scene.location(&scene.layer), 200_000), (scene.location(&scene.thin), 20_000)];
     let forgotten = || {
-        let state = std::mem::take(&mut *medium.state.lock().unwrap());
+        let state = std::mem::take(&mut *medium.state());
         files.map(|(location, _)| state.forgotten.get(&Scene::path(location)).copied().unwrap_or_default())
     };
     forgotten();

@@ -255,10 +255,10 @@ fn a_read_that_fails_once_says_nothing_of_the_bytes() {
 #[test]
 fn one_wrong_read_of_right_bytes_is_read_again_and_harms_nobody() {
     let wrong_once = |rig: &Rig, digest: &layerhold::Digest, at: u64| {
-        rig.odd.tell(Some((rig.file(digest), Oddity::FlippedOnce(at, 0))));
+        rig.odd.oddity.tell(Some((rig.file(digest), Oddity::FlippedOnce(at, 0))));
     };
     let assert_sound = |rig: &Rig, digest: &layerhold::Digest, incidents: &[&str]| {
-        assert!(!rig.odd.is_told(), "the read was wrong");
+        assert!(!rig.odd.oddity.is_told(), "the read was wrong");
         assert_eq!(rig.incidents(), incidents);
         assert!(rig.is_present(digest));
     };

@@ -74,10 +74,10 @@ fn chaining_values_of_any_number_are_computed_again() {
 
     // The second reading is wrong where the first was right: nothing of it is written, and the next try is right.
     lose();
-    rig.odd.tell(Some((rig.file(&digest), Oddity::FlippedOnce(60_000 * 1_024, 1))));
+    rig.odd.oddity.tell(Some((rig.file(&digest), Oddity::FlippedOnce(60_000 * 1_024, 1))));
     let reader = rig.app().blob(&digest).unwrap();
     assert_eq!(reader.read_at(bytes.len() as u64 - 10, &mut found).unwrap(), 10);
-    assert!(found == bytes[bytes.len() - 10..] && !rig.odd.is_told());
+    assert!(found == bytes[bytes.len() - 10..] && !rig.odd.oddity.is_told());
     for (row, key) in &rebuilt {
         assert!(rig.row(key).unwrap() == *row);
     }

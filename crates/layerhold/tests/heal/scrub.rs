@@ -294,7 +294,7 @@ fn no_damaged_row_keeps_a_pass_from_what_lies_behind_it() {
         let (unread, _) = rig.pushed(7);
         rig.set_row(&key, harm);
         damage::flip_bit(&rig.fs, &rig.file(&digest), 2 * GROUP as u64 * 8).unwrap();
-        rig.odd.tell(Some((rig.file(&unread), Oddity::Refused(5))));
+        rig.odd.oddity.tell(Some((rig.file(&unread), Oddity::Refused(5))));
         rig.set_row(&keys::manifest_bytes(SCOPE, &manifest), Some(b"{}"));
 
         rig.engine.scrub_progress().unwrap();
@@ -360,7 +360,7 @@ fn a_file_that_the_process_may_not_read_is_passed_by_and_never_given_up() {
         let mut digests: Vec<_> = blobs.iter().map(|(digest, _)| *digest).collect();
         digests.sort();
         let refused = digests[0];
-        rig.odd.tell(Some((rig.file(&refused), Oddity::Refused(number))));
+        rig.odd.oddity.tell(Some((rig.file(&refused), Oddity::Refused(number))));
         damage::delete(&rig.fs, &rig.file(&digests[5])).unwrap();
         let found = pass(&rig).findings;
         assert!(
@@ -372,7 +372,7 @@ fn a_file_that_the_process_may_not_read_is_passed_by_and_never_given_up() {
             let found = pass(&rig).findings;
             assert!(matches!(found.as_slice(), [ScrubFinding::Unreadable { .. }]), "{found:?}");
         }
-        rig.odd.tell(None);
+        rig.odd.oddity.tell(None);
         assert_eq!(pass(&rig).findings, []);
         let bytes = &blobs.iter().find(|(digest, _)| *digest == refused).unwrap().1;
         assert!(rig.is_present(&refused) && read(&rig.app(), &refused) == *bytes);

@@ -19,7 +19,7 @@ use layerhold_testkit::engine::{ManualClock, SeededEntropy};
 use layerhold_testkit::fs::{FailingFileSystem, SimFileSystem};
 use layerhold_testkit::operation::pool::noise;
 
-use super::odd::Odd;
+use super::odd::{Odd, Told};
 use super::shaky::Shaky;
 
 /// The one registry of a store has this id.
@@ -77,7 +77,7 @@ impl Rig {
     }
 
     pub(crate) fn on(fs: SimFileSystem, options: Options) -> Self {
-        let odd = Odd::new(fs.clone());
+        let odd = Odd::over(&fs, Told::default());
         let failing = FailingFileSystem::new(Arc::new(odd.clone()));
         let shared: Arc<dyn FileSystem> = Arc::new(failing.clone());
         let table = MemTable::new();
@@ -121,7 +121,7 @@ impl Rig {
         entropy: Arc<SeededEntropy>,
         options: Options,
     ) -> Self {
-        let odd = Odd::new(fs.clone());
+        let odd = Odd::over(&fs, Told::default());
         let failing = FailingFileSystem::new(Arc::new(odd.clone()));
         let shared: Arc<dyn FileSystem> = Arc::new(failing.clone());
         let journaled = Journaled::open(Arc::clone(&shared), table.clone(), [1; 16], journaled()).unwrap();
