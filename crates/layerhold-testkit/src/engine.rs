@@ -306,7 +306,7 @@ impl TestEngine {
     /// The registry that tests use; made if it does not exist.
     pub fn registry(&self) -> Registry {
         let name = RegistryName::parse(REGISTRY).expect("a legal name");
-        // Looked for first: an engine that takes no more writes still reads. Where that fails, whoever asks it for more hears so.
+        // Looked for first: an engine that takes no more writes still reads. Where that fails too, `Judge` says so.
         if self.engine().registries(None, u32::MAX).is_ok_and(|page| !page.items.contains(&name)) {
             self.engine().create_registry(&name, &Call::anonymous()).expect("a registry");
         }

@@ -213,6 +213,8 @@ impl Judge {
 
     /// Everything that can be seen, without pull times, which may be lost.
     fn read(&self, test: &TestEngine, spoiled: Option<&Content>) -> Result<Seen, Unread> {
+        // `registry` is silent where this fails.
+        test.engine().registries(None, u32::MAX)?;
         let registry = test.registry().with_limits(self.limits.clone());
         let mut uploads = BTreeMap::new();
         let mut handles = self.handles.clone();

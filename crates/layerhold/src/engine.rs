@@ -420,7 +420,7 @@ impl Inner {
 
     /// Whether mutations are accepted at all.
     pub(crate) fn check_writable(&self) -> Result<(), StorageError> {
-        // First here, too.
+        // First, as there.
         self.access.room.relieve();
         self.check_accepting()
     }

@@ -195,10 +195,14 @@ impl Repository {
         self.find_by(|key| view.get(key))
     }
 
-    /// The same without a view, for those who look at the repository's row under a lock before they rest on it.
+    /// The same, cheaper, for those who look at the repository's row under a lock before they rest on what is found. That
+    /// nothing is found is certain.
     pub(crate) fn peek(&self) -> Result<Option<Scope>, StorageError> {
         let store = &self.inner().txn.store;
-        self.find_by(|key| Ok(store.peek(&[key])?.pop().flatten()))
+        match self.find_by(|key| Ok(store.peek(&[key])?.pop().flatten()))? {
+            Some(scope) => Ok(Some(scope)),
+            None => self.find(store.view()?.as_ref()),
+        }
     }
 
     fn find_by(

@@ -214,7 +214,7 @@ impl Failing<'_> {
         if met.behind.is_empty() { BTreeSet::from([1, drawn]) } else { BTreeSet::from([1]) }
     }
 
-    /// Whether the last of these faults was met.
+    /// Whether the last of these faults was met, or something was wrong before.
     fn one(&mut self, plan: &[Fault], tries: u64) -> Result<bool, String> {
         for _ in 0..tries {
             let ran = self.run(plan)?;
@@ -224,6 +224,7 @@ impl Failing<'_> {
             if let Some(wrong) = ran.wrong {
                 let plan = plan.iter().map(Fault::to_string).collect::<Vec<_>>().join(", then ");
                 self.outcome.violation(format!("{}, {plan}: {wrong}", self.sweep.workload.name));
+                return Ok(true);
             }
             if ran.fired == plan.len() {
                 return Ok(true);
@@ -272,18 +273,19 @@ impl Failing<'_> {
         Ok(ran)
     }
 
-    /// Takes down the calls at one site: let go before the last of `plan` failed, failed, let go since.
+    /// Takes down the calls at one site: let go before the whole of `plan` had failed, failed, let go since.
     fn calls(&mut self, site: Site, [before, failed, after]: [u64; 3], plan: &[Fault]) {
         let (call, class) = &site;
         self.outcome.count(&format!("made: {call}, {class}"), before + failed + after);
         if failed > 0 {
             self.outcome.count(&format!("failed: {call}, {class}"), failed);
         }
-        let calls = |calls, behind: &[Fault]| (calls > 0).then(|| (calls, behind.to_vec()));
-        let before_the_last = plan.split_last().map_or(plan, |(_, others)| others);
-        // Whoever was there before something failed did not need it.
-        if let Some((calls, behind)) = calls(before, before_the_last).or_else(|| calls(after, plan)) {
-            self.met.push(Met { site, behind, calls });
+        match plan {
+            // Whoever was there before something failed did not need it.
+            [] | [_] if before > 0 => self.met.push(Met { site, behind: Vec::new(), calls: before }),
+            // Of two failures nobody can tell which of them the others needed.
+            _ if after > 0 => self.met.push(Met { site, behind: plan.to_vec(), calls: after }),
+            _ => {}
         }
     }
 }

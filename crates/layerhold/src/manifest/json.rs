@@ -145,7 +145,7 @@ pub struct Object<'a> {
 impl<'a> Object<'a> {
     /// Takes members in any order; the first key in order that is there twice, where there is one.
     fn new(mut members: Vec<(Cow<'a, str>, Json<'a>)>) -> Result<Self, Cow<'a, str>> {
-        members.sort_by(|(a, _), (b, _)| a.cmp(b));
+        members.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let twice = members.windows(2).find_map(|pair| match pair {
             [(first, _), (second, _)] if first == second => Some(first.clone()),
             _ => None,

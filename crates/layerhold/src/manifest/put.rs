@@ -203,7 +203,7 @@ struct Rows {
     tags_before: Vec<Option<Digest>>,
     /// The manifests that lose a tag, each once, and where their rows begin among the keys.
     losers: Vec<Digest>,
-    /// Whether the stored bytes, if there are any, are the document's. They change in no other way than by damage.
+    /// Whether the stored bytes are the document's, where the manifest was there. They change in no other way than by damage.
     intact: Option<bool>,
 }
 
@@ -270,9 +270,11 @@ impl Put<'_> {
         let healed = match (&stored, rows.intact) {
             (None, _) => false,
             (Some(row), Some(true)) => row.state == ManifestState::Quarantined,
-            // Perhaps another call put it just now.
-            (Some(_), None) if attempt.is_first() => return Err(Stop::Again),
-            (Some(_), _) => true,
+            // Another call put it meanwhile.
+            (Some(_), None) => return Err(Stop::Again),
+            // Perhaps another call removed it just now, and put it again.
+            (Some(_), Some(false)) if attempt.is_first() => return Err(Stop::Again),
+            (Some(_), Some(false)) => true,
         };
         let result = ManifestPut {
             digest: self.digest,
@@ -317,7 +319,7 @@ impl Put<'_> {
         let intact = match values.pop().flatten() {
             Some(_) => {
                 let stored = attempt.peek(&[&keys::manifest_bytes(scope, &self.digest)])?.pop().flatten();
-                stored.map(|stored| stored == self.bytes)
+                Some(stored.is_some_and(|stored| stored == self.bytes))
             }
             None => None,
         };

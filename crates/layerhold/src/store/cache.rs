@@ -1,8 +1,9 @@
 //! Rows that were read or written lately, kept for whoever asks for them next.
 //!
 //! Every put of an image reads and locks its base layers, and those of a busy repository are always the same few; its own
-//! layers were pushed just before. What is kept is what the table holds: a writer changes a kept row as soon as the table
-//! has the change, and a reader's row is put in only where nothing was written since before it was read.
+//! layers were pushed just before. What is kept is what the table holds, but for the moment in which a writer, who holds the
+//! row's lock, has changed the table and not yet this. A reader's row is put in only where nothing was written since before
+//! it was read.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -26,7 +27,7 @@ pub(super) struct RowCache {
 
 #[derive(Default)]
 struct Shard {
-    /// By the hash of their keys. Of two keys with one hash the later is kept.
+    /// By the hash of their keys. Of two keys with one hash one is kept.
     rows: HashMap<u64, Row, Hashed>,
     /// All hashes of `rows`, each once, in the order in which they are looked at.
     order: VecDeque<u64>,
@@ -120,12 +121,13 @@ impl RowCache {
 
 impl Shard {
     fn insert(&mut self, hash: u64, key: &[u8], value: Option<&[u8]>, bytes_max: usize) {
-        let row = Row { key: key.into(), value: value.map(<[u8]>::to_vec), asked_for: false };
+        let bytes = row_bytes(key, value);
         // One large row is not worth all the others.
-        if row.bytes() > bytes_max / 8 {
+        if bytes > bytes_max / 8 {
             return;
         }
-        self.bytes += row.bytes();
+        let row = Row { key: key.into(), value: value.map(<[u8]>::to_vec), asked_for: false };
+        self.bytes += bytes;
         match self.rows.insert(hash, row) {
             Some(other) => self.bytes -= other.bytes(),
             None => self.order.push_back(hash),
@@ -149,8 +151,12 @@ impl Shard {
 
 impl Row {
     fn bytes(&self) -> usize {
-        ROW_BYTES + self.key.len() + self.value.as_ref().map_or(0, Vec::len)
+        row_bytes(&self.key, self.value.as_deref())
     }
+}
+
+fn row_bytes(key: &[u8], value: Option<&[u8]>) -> usize {
+    ROW_BYTES + key.len() + value.map_or(0, <[u8]>::len)
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ impl JournaledOptions {
         self
     }
 
-    /// How many bytes of rows are kept in memory for those who lock them next; 4 MiB by default.
+    /// How many bytes of rows are kept in memory for those who lock or peek at them next; 4 MiB by default.
     pub fn with_row_cache_bytes(mut self, bytes: usize) -> Self {
         self.row_cache_bytes = bytes;
         self
@@ -249,13 +249,14 @@ impl<T: Table> Journaled<T> {
 
     /// Runs `work`; should it panic, nothing more is written: what it left half done is for the next opening to judge.
     fn guarded<R>(&self, work: impl FnOnce() -> R) -> R {
-        struct Unwinding<'a>(&'a Mutex<Option<String>>);
+        struct Unwinding<'a>(&'a Mutex<Option<String>>, &'a RowCache);
         impl Drop for Unwinding<'_> {
             fn drop(&mut self) {
                 self.0.lock().get_or_insert_with(|| "a commit panicked".to_owned());
+                self.1.clear();
             }
         }
-        let unwinding = Unwinding(&self.poison);
+        let unwinding = Unwinding(&self.poison, &self.rows);
         let done = work();
         std::mem::forget(unwinding);
         done

@@ -152,8 +152,9 @@ pub trait MetadataStore: Send + Sync {
         self.lock_and_get(rows).map(Some)
     }
 
-    /// The newest values of rows, present or not, in the order of the keys. Unlike those of a view they need not belong
-    /// together: good for a guess that is judged again under locks, and cheaper where rows are asked for often.
+    /// Values of rows, present or not, in the order of the keys. Unlike those of a view they need not belong together, and a
+    /// commit that has not returned yet may be among them or not, whatever a view showed: good for a guess that is judged
+    /// again under locks, and cheaper where rows are asked for often.
     fn peek(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
         self.view()?.get_many(keys)
     }
