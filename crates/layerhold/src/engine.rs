@@ -420,7 +420,7 @@ impl Inner {
 
     /// Whether mutations are accepted at all.
     pub(crate) fn check_writable(&self) -> Result<(), StorageError> {
-        // First, as there.
+        // First here as well, for the same reason.
         self.access.room.relieve();
         self.check_accepting()
     }

@@ -282,7 +282,7 @@ impl Failing<'_> {
         }
         match plan {
             // Whoever was there before something failed did not need it.
-            [] | [_] if before > 0 => self.met.push(Met { site, behind: Vec::new(), calls: before }),
+            [_] if before > 0 => self.met.push(Met { site, behind: Vec::new(), calls: before }),
             // Of two failures nobody can tell which of them the others needed.
             _ if after > 0 => self.met.push(Met { site, behind: plan.to_vec(), calls: after }),
             _ => {}

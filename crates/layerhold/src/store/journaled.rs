@@ -253,6 +253,7 @@ impl<T: Table> Journaled<T> {
         impl Drop for Unwinding<'_> {
             fn drop(&mut self) {
                 self.0.lock().get_or_insert_with(|| "a commit panicked".to_owned());
+                // The table may hold what was not followed yet, and reads go on.
                 self.1.clear();
             }
         }
