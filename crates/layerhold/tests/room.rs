@@ -3,15 +3,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use layerhold::directory::Place;
 use layerhold::manifest::ImageId;
 use layerhold::store::fs::FileSystem;
 use layerhold::store::journaled::{Journaled, JournaledOptions};
 use layerhold::store::mem::MemTable;
-use layerhold::store::table::Table;
-use layerhold::store::{Batch, CommitError, Durability, Member, MetadataStore, StorageError, View};
+use layerhold::store::{Batch, CommitError, Durability, Member, MetadataStore, StorageError};
 use layerhold::{
     Algorithm, Call, CompleteUpload, Components, DeleteMode, Engine, ErrorKind, Expected, OperationId, Options,
     PutManifest, RegistryName, Repository, RepositoryName, RepositorySettings, Tag,
@@ -232,62 +230,6 @@ fn a_store_that_a_full_medium_stopped_gives_its_ballast_up_to_be_opened_again() 
     drop(engine);
     let engine = Engine::open_in(&place, options(), components()).unwrap();
     assert_eq!(witness.check(&engine, witness.sequence).unwrap().damaged, 0);
-}
-
-/// A table that panics in one call.
-#[derive(Default)]
-struct Panicking {
-    rows: MemTable,
-    armed: AtomicBool,
-}
-
-impl Table for Panicking {
-    fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
-        self.rows.view()
-    }
-
-    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
-        self.rows.get_many(keys)
-    }
-
-    fn apply(&self, batches: &[&Batch], sequence: Option<u64>) -> Result<(), StorageError> {
-        assert!(!self.armed.swap(false, Ordering::SeqCst), "told to");
-        self.rows.apply(batches, sequence)
-    }
-
-    fn applied_sequence(&self) -> Result<u64, StorageError> {
-        self.rows.applied_sequence()
-    }
-
-    fn flush(&self) -> Result<(), StorageError> {
-        assert!(!self.armed.swap(false, Ordering::SeqCst), "told to");
-        self.rows.flush()
-    }
-}
-
-#[test]
-fn a_panic_in_the_middle_of_a_commit_ends_all_writing() {
-    for durability in [Durability::Synced, Durability::Relaxed] {
-        let fs: Arc<dyn FileSystem> = Arc::new(SimFileSystem::new(1));
-        let options = JournaledOptions::default().with_guard_checks(false);
-        let store = Journaled::create(fs, Panicking::default(), [1; 16], options).unwrap();
-        let commit = |sequence: u64, durability| {
-            let mut batch = Batch::new();
-            batch.put(b"key", b"value");
-            let member = Member { locks: store.lock_and_get(&[]).unwrap(), batch };
-            store.commit(&[member], sequence, durability, &mut || ())
-        };
-        commit(1, Durability::Synced).unwrap();
-        store.table().armed.store(true, Ordering::SeqCst);
-        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| commit(2, durability)));
-        assert!(panicked.is_err());
-        for durability in [Durability::Synced, Durability::Relaxed] {
-            let refused = commit(3, durability).unwrap_err();
-            assert!(matches!(refused, CommitError::Failed(StorageError::Poisoned { .. })), "{refused:?}");
-        }
-        assert!(matches!(store.maintain(), Err(StorageError::Poisoned { .. })));
-        assert!(store.view().unwrap().get(b"key").unwrap().is_some(), "reads go on");
-    }
 }
 
 #[test]
