@@ -631,6 +631,7 @@ impl Drop for Turn<'_> {
         }
         state.done += 1;
         state.broken |= !self.applied;
+        drop(state);
         self.turns.changed.notify_all();
     }
 }

@@ -290,17 +290,21 @@ impl Committer {
 
     /// Gives the next group to the first of those who wait, or lets the next submission lead.
     fn hand_over(&self) {
-        let mut queue = self.queue.lock();
-        match queue.waiting.front() {
-            None => queue.led = false,
-            Some(slot) => {
-                let mut state = slot.state.lock();
-                if let SlotState::Waiting(submission) = &mut *state {
-                    *state = SlotState::Leading(submission.take());
-                }
-                slot.changed.notify_one();
+        let slot = {
+            let mut queue = self.queue.lock();
+            let Some(slot) = queue.waiting.front().cloned() else {
+                queue.led = false;
+                return;
+            };
+            let mut state = slot.state.lock();
+            if let SlotState::Waiting(submission) = &mut *state {
+                *state = SlotState::Leading(submission.take());
             }
-        }
+            drop(state);
+            slot
+        };
+        // Without the locks, which it would want at once.
+        slot.changed.notify_one();
     }
 
     /// Turns queued submissions into a group; those whose quota is used up are told at once.
