@@ -10,7 +10,9 @@ use layerhold::store::local::LocalBlobStore;
 use layerhold::store::real::RealFileSystem;
 use layerhold::store::rocks::{RocksOptions, RocksTable};
 use layerhold::store::table::Table;
-use layerhold::store::{Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, StorageError, View};
+use layerhold::store::{
+    Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, StorageError, Values, View,
+};
 use layerhold::{Components, Engine, Options, Repository};
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -92,7 +94,7 @@ impl MetadataStore for Recorder {
         self.store.lock_and_get(rows)
     }
 
-    fn peek(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+    fn peek(&self, keys: &[&[u8]]) -> Result<Values, StorageError> {
         self.store.peek(keys)
     }
 

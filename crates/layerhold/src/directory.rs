@@ -276,7 +276,7 @@ pub(crate) fn readable_table(place: &Place) -> Result<Box<dyn Table>, StorageErr
     let table = place.table.open_read_only()?;
     table.verify()?;
     let rows = [keys::meta::identity(), keys::meta::clock(), keys::meta::next_ids(), keys::meta::download_key()];
-    table.view()?.get_many(&rows.each_ref().map(Vec::as_slice))?;
+    table.view()?.get_many(&rows.each_ref().map(keys::KeyBytes::as_slice))?;
     Ok(table)
 }
 

@@ -456,7 +456,7 @@ impl Inner {
 
 /// The value of the row that was locked as number `index`.
 pub(crate) fn value(locks: &crate::store::LockSet, index: usize) -> Option<&[u8]> {
-    locks.values().get(index)?.as_deref()
+    locks.values().get(index)
 }
 
 /// The rows of a range, in order, decoded by `read`, at most `limit` of them.

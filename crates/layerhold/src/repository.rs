@@ -199,7 +199,7 @@ impl Repository {
     /// nothing is found is certain.
     pub(crate) fn peek(&self) -> Result<Option<Scope>, StorageError> {
         let store = &self.inner().txn.store;
-        match self.find_by(|key| Ok(store.peek(&[key])?.pop().flatten()))? {
+        match self.find_by(|key| Ok(store.peek(&[key])?.get(0).map(<[u8]>::to_vec)))? {
             Some(scope) => Ok(Some(scope)),
             None => self.find(store.view()?.as_ref()),
         }

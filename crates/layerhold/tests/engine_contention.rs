@@ -61,7 +61,7 @@ fn a_pull_does_not_wait_for_whoever_changes_the_manifest() {
     let pulled_ms = || repository.describe_image(&reference.clone().into()).unwrap().last_pull_ms;
     let scope = Scope { registry: RegistryId(1), repository: RepositoryId(repository.describe().unwrap().id) };
     let held = metadata.lock_and_get(&[(&keys::manifest(scope, &put.digest), LockMode::Exclusive)]).unwrap();
-    assert!(held.values()[0].is_some());
+    assert!(held.values().get(0).is_some());
     assert_eq!(repository.manifest_at_once(&reference).unwrap(), None, "the pull is to be noted");
     let begin = Instant::now();
     let pulled = repository.manifest(&reference, ManifestRead::Pull).unwrap();

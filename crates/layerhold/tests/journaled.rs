@@ -136,13 +136,13 @@ fn what_is_kept_of_a_row_is_what_was_committed_last() {
     let (line, done) = (Mutex::new(0_u64), AtomicBool::new(false));
     let key = |writer: u8, number: u64| [[writer].as_slice(), &number.to_be_bytes()].concat();
     let keys = |writer: u8| -> Vec<Vec<u8>> { (0..KEYS).map(|number| key(writer, number)).collect() };
-    let peek = |keys: &[Vec<u8>]| store.peek(&keys.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+    let peek = |keys: &[Vec<u8>]| store.peek(&keys.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap().to_vec();
     // Each row is there in every second turn.
     let value = |turn: u64| turn.is_multiple_of(2).then(|| turn.to_be_bytes().to_vec());
     let write = |writer: u8, turn: u64, number: u64| {
         let key = key(writer, number);
         let locks = store.lock_and_get(&[(&key, LockMode::Exclusive)]).unwrap();
-        assert_eq!(locks.values(), [turn.checked_sub(1).and_then(value)], "turn {turn}");
+        assert_eq!(locks.values().to_vec(), [turn.checked_sub(1).and_then(value)], "turn {turn}");
         let mut batch = Batch::new();
         match value(turn) {
             Some(value) => batch.put(&key, &value),

@@ -95,11 +95,11 @@ fn rows_come_back(store: &dyn MetadataStore) {
     assert_eq!(store.view().unwrap().get_many(&keys).unwrap(), expected);
     // The same through locks, for few keys and for many.
     let rows: Vec<_> = keys.iter().map(|key| (*key, LockMode::Shared)).collect();
-    assert_eq!(store.lock_and_get(&rows).unwrap().values(), expected);
-    assert_eq!(store.lock_and_get(&rows[..1]).unwrap().take_values(), expected[..1]);
+    assert_eq!(store.lock_and_get(&rows).unwrap().values().to_vec(), expected);
+    assert_eq!(store.lock_and_get(&rows[..1]).unwrap().values().to_vec(), expected[..1]);
     assert_eq!(store.lock_and_get(&[]).unwrap().values().len(), 0);
     assert_eq!(store.view().unwrap().get_many(&[]).unwrap().len(), 0);
-    assert_eq!(store.peek(&keys).unwrap(), expected);
+    assert_eq!(store.peek(&keys).unwrap().to_vec(), expected);
     assert_eq!(store.peek(&[]).unwrap().len(), 0);
 }
 
@@ -110,9 +110,9 @@ fn a_row_that_was_read_often_is_the_latest(store: &dyn MetadataStore) {
     for sequence in 1..=60_u64 {
         let value = (sequence % 5 != 0).then(|| sequence.to_be_bytes().to_vec());
         for _ in 0..2 {
-            assert_eq!(store.peek(&[key, other]).unwrap(), [expected.clone(), None]);
+            assert_eq!(store.peek(&[key, other]).unwrap().to_vec(), [expected.clone(), None]);
             let rows = [(key, LockMode::Shared), (other, LockMode::Shared)];
-            assert_eq!(store.lock_and_get(&rows).unwrap().values(), [expected.clone(), None]);
+            assert_eq!(store.lock_and_get(&rows).unwrap().values().to_vec(), [expected.clone(), None]);
         }
         if sequence % 7 == 0 {
             // What is not synced is read all the same.
@@ -294,7 +294,7 @@ fn locks_are_held_and_waits_end(store: &Arc<dyn MetadataStore>) {
     store.commit(&group, 1, Durability::Synced, &mut || ()).unwrap();
     assert!(store.lock_and_get(&[(b"d", S)]).is_err());
     drop(group);
-    assert_eq!(store.lock_and_get(&[(b"d", S)]).unwrap().values(), [Some(b"1".to_vec())]);
+    assert_eq!(store.lock_and_get(&[(b"d", S)]).unwrap().values().to_vec(), [Some(b"1".to_vec())]);
 }
 
 fn locked_values_are_the_latest(store: &Arc<dyn MetadataStore>) {
@@ -304,9 +304,8 @@ fn locked_values_are_the_latest(store: &Arc<dyn MetadataStore>) {
             let (store, line) = (store.clone(), line.clone());
             thread::spawn(move || {
                 for _ in 0..25 {
-                    let mut locks = store.lock_and_get(&[(b"counter", LockMode::Exclusive)]).unwrap();
-                    let value =
-                        locks.take_values().pop().unwrap().map_or(0, |v| u64::from_be_bytes(v.try_into().unwrap()));
+                    let locks = store.lock_and_get(&[(b"counter", LockMode::Exclusive)]).unwrap();
+                    let value = locks.values().get(0).map_or(0, |v| u64::from_be_bytes(v.try_into().unwrap()));
                     let mut batch = Batch::new();
                     batch.put(b"counter", &(value + 1).to_be_bytes());
                     line.commit(&*store, |_| vec![Member { locks, batch }]);

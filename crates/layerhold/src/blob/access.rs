@@ -6,7 +6,7 @@ use crate::descriptor::MediaType;
 use crate::digest::Digest;
 use crate::engine::{Needs, value};
 use crate::format::codec::{Decoder, Encoder};
-use crate::format::keys::{self, Scope};
+use crate::format::keys::{self, KeyBytes, Scope};
 use crate::format::values::{BlobRow, BlobState, LinkRow, Row};
 use crate::manifest::{Role, referencing};
 use crate::name::RepositoryName;
@@ -89,7 +89,7 @@ impl Repository {
         let scope = self.find(view.as_ref())?.ok_or_else(|| self.not_found())?;
         let rows: Vec<_> =
             digests.iter().flat_map(|digest| [keys::blob(scope.registry, digest), keys::link(scope, digest)]).collect();
-        let rows: Vec<_> = rows.iter().map(Vec::as_slice).collect();
+        let rows: Vec<_> = rows.iter().map(KeyBytes::as_slice).collect();
         let values = view.get_many(&rows)?;
         drop(view);
         let now_ms = inner.txn.committer.now_ms();
@@ -137,8 +137,8 @@ impl Repository {
         let locks = inner.txn.store.lock_and_get(&wanted)?;
         let mut batch = Batch::new();
         let mut kept = Vec::with_capacity(digests.len());
-        for ((digest, key), stored) in digests.iter().zip(&rows).zip(locks.values()) {
-            let Some(mut row) = BlobRow::decode_optional(stored.as_deref())? else { continue };
+        for ((digest, key), stored) in digests.iter().zip(&rows).zip(locks.values().iter()) {
+            let Some(mut row) = BlobRow::decode_optional(stored)? else { continue };
             if row.state != BlobState::Live {
                 continue;
             }

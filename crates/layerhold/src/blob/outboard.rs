@@ -187,8 +187,8 @@ fn rows_from(
 ) -> Result<Vec<Vec<u8>>, StorageError> {
     let mut range = keys::all_groups(location);
     let bound = |group: usize| u32::try_from(group).ok().map(|group| keys::groups(location, group));
-    range.start = bound(first).unwrap_or(range.start);
-    range.end = end.and_then(bound).unwrap_or(range.end);
+    range.start = bound(first).map_or(range.start, Into::into);
+    range.end = end.and_then(bound).map_or(range.end, Into::into);
     collect(view, &range, Direction::Forward, usize::MAX, |key, _| Ok(key.to_vec()))
 }
 

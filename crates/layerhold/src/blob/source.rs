@@ -209,7 +209,7 @@ impl FileSource {
     fn load_run(&self, store: &dyn MetadataStore, group: u64) -> Result<Run, Unfit> {
         let at = u32::try_from(group).map_err(|_| Unfit::Outboard)?;
         let mut range: KeyRange = keys::all_groups(self.location);
-        range.end = keys::groups(self.location, at);
+        range.end = keys::groups(self.location, at).into();
         range.end.push(0);
         let view = store.view()?;
         let mut found = None;

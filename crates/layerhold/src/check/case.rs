@@ -2,7 +2,7 @@
 
 use crate::blob::Damage;
 use crate::digest::Digest;
-use crate::format::keys::{self, Scope};
+use crate::format::keys::{self, KeyBytes, Scope};
 use crate::format::parsed::Key;
 use crate::format::values::{BlobRow, Placement, RepositoryRow, Row, UploadRow};
 use crate::store::{Batch, Location, StorageError, View};
@@ -119,8 +119,8 @@ impl Verdict {
 impl Case {
     /// The rows under which the case is judged and mended. Everything in a repository is judged under the repository's own
     /// row, which every writer in it holds.
-    pub(super) fn guards(&self, view: &dyn View) -> Result<Vec<Vec<u8>>, StorageError> {
-        let within = |scope: Scope, row: Vec<u8>| vec![keys::repository(scope), row];
+    pub(super) fn guards(&self, view: &dyn View) -> Result<Vec<KeyBytes>, StorageError> {
+        let within = |scope: Scope, row: KeyBytes| vec![keys::repository(scope), row];
         Ok(match self {
             Self::Raw(_) => Vec::new(),
             Self::Stray(location) => vec![keys::removal(*location)],

@@ -4,6 +4,11 @@
 //! rows. Texts inside a key end in a zero byte, which no tag contains; digests begin with their algorithm's code, which
 //! fixes their length.
 
+use std::borrow::Borrow;
+use std::ops::{Deref, DerefMut};
+
+use smallvec::SmallVec;
+
 use crate::digest::Digest;
 use crate::name::{RegistryName, RepositoryName, Tag};
 use crate::store::{KeyRange, Location};
@@ -67,39 +72,97 @@ pub enum Family {
     Usage = 0x60,
 }
 
-fn key(family: Family) -> Vec<u8> {
-    let mut key = Vec::with_capacity(96);
+/// The key of a row.
+///
+/// A put of an image makes a hundred of them, so those of ordinary length are not on the heap.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyBytes(SmallVec<[u8; KEY_INLINE_BYTES]>);
+
+/// Enough for the key of a back-reference between SHA-256 digests, 80 bytes, the longest of those that are many.
+const KEY_INLINE_BYTES: usize = 96;
+
+impl KeyBytes {
+    /// Its bytes.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn push(&mut self, byte: u8) {
+        self.0.push(byte);
+    }
+
+    pub(crate) fn extend_from_slice(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+}
+
+impl Deref for KeyBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for KeyBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl AsRef<[u8]> for KeyBytes {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Borrow<[u8]> for KeyBytes {
+    fn borrow(&self) -> &[u8] {
+        self
+    }
+}
+
+impl From<KeyBytes> for Vec<u8> {
+    fn from(key: KeyBytes) -> Self {
+        key.0.into_vec()
+    }
+}
+
+fn key(family: Family) -> KeyBytes {
+    let mut key = KeyBytes::default();
     key.push(family as u8);
     key
 }
 
-fn scoped(family: Family, scope: Scope) -> Vec<u8> {
+fn scoped(family: Family, scope: Scope) -> KeyBytes {
     let mut key = key(family);
     key.extend_from_slice(&scope.registry.0.to_be_bytes());
     key.extend_from_slice(&scope.repository.0.to_be_bytes());
     key
 }
 
-fn push_digest(key: &mut Vec<u8>, digest: &Digest) {
+fn push_digest(key: &mut KeyBytes, digest: &Digest) {
     key.push(digest.algorithm().code());
     key.extend_from_slice(digest.as_bytes());
 }
 
-fn push_tag(key: &mut Vec<u8>, tag: &Tag) {
+fn push_tag(key: &mut KeyBytes, tag: &Tag) {
     key.extend_from_slice(tag.as_str().as_bytes());
     key.push(0);
 }
 
 /// All keys that begin with `prefix`.
 #[must_use]
-pub fn prefix(prefix: Vec<u8>) -> KeyRange {
-    let mut end = prefix.clone();
+pub fn prefix(prefix: impl Into<Vec<u8>>) -> KeyRange {
+    let start = prefix.into();
+    let mut end = start.clone();
     // The family byte is never 0xff, so there is always a byte to raise.
     while end.pop_if(|last| *last == 0xff).is_some() {}
     if let Some(last) = end.last_mut() {
         *last += 1;
     }
-    KeyRange { start: prefix, end }
+    KeyRange { start, end }
 }
 
 /// The part of `range` behind `key`.
@@ -138,13 +201,13 @@ pub fn is_guard(key: &[u8]) -> bool {
 
 /// Rows of which the store has one: identity, clock, next ids, download key.
 pub mod meta {
-    use super::{Family, key};
+    use super::{Family, KeyBytes, key};
 
     pub(super) const NEXT_IDS: u8 = 3;
     pub(super) const LOW_WATER: u8 = 5;
     pub(super) const SCRUB: u8 = 6;
 
-    pub(crate) fn single(id: u8) -> Vec<u8> {
+    pub(crate) fn single(id: u8) -> KeyBytes {
         let mut key = key(Family::Meta);
         key.push(id);
         key
@@ -152,44 +215,44 @@ pub mod meta {
 
     /// Store id, format version, time of creation.
     #[must_use]
-    pub fn identity() -> Vec<u8> {
+    pub fn identity() -> KeyBytes {
         single(1)
     }
 
     /// Engine time and wall time of the last synced group.
     #[must_use]
-    pub fn clock() -> Vec<u8> {
+    pub fn clock() -> KeyBytes {
         single(2)
     }
 
     /// The next registry id and the next repository id.
     #[must_use]
-    pub fn next_ids() -> Vec<u8> {
+    pub fn next_ids() -> KeyBytes {
         single(NEXT_IDS)
     }
 
     /// The key that signs download tokens.
     #[must_use]
-    pub fn download_key() -> Vec<u8> {
+    pub fn download_key() -> KeyBytes {
         single(4)
     }
 
     /// The lowest change that is kept, and the lowest whose operation id is.
     #[must_use]
-    pub fn low_water() -> Vec<u8> {
+    pub fn low_water() -> KeyBytes {
         single(LOW_WATER)
     }
 
     /// How far the scrub came.
     #[must_use]
-    pub fn scrub() -> Vec<u8> {
+    pub fn scrub() -> KeyBytes {
         single(SCRUB)
     }
 }
 
 /// Registry name -> registry id.
 #[must_use]
-pub fn registry_name(name: &RegistryName) -> Vec<u8> {
+pub fn registry_name(name: &RegistryName) -> KeyBytes {
     let mut key = key(Family::RegistryName);
     key.extend_from_slice(name.as_str().as_bytes());
     key
@@ -209,7 +272,7 @@ pub fn registry_name_of(key: &[u8]) -> Option<&str> {
 
 /// (registry, repository name) -> repository id.
 #[must_use]
-pub fn repository_name(registry: RegistryId, name: &RepositoryName) -> Vec<u8> {
+pub fn repository_name(registry: RegistryId, name: &RepositoryName) -> KeyBytes {
     let mut key = key(Family::RepositoryName);
     key.extend_from_slice(&registry.0.to_be_bytes());
     key.extend_from_slice(name.as_str().as_bytes());
@@ -226,19 +289,19 @@ pub fn repository_names(registry: RegistryId) -> KeyRange {
 
 /// The repository's own row: settings, and whether it is dead.
 #[must_use]
-pub fn repository(scope: Scope) -> Vec<u8> {
+pub fn repository(scope: Scope) -> KeyBytes {
     scoped(Family::Repository, scope)
 }
 
 /// A repository whose rows wait to be removed.
 #[must_use]
-pub fn dead_repository(scope: Scope) -> Vec<u8> {
+pub fn dead_repository(scope: Scope) -> KeyBytes {
     scoped(Family::DeadRepository, scope)
 }
 
 /// (registry, digest) -> blob row.
 #[must_use]
-pub fn blob(registry: RegistryId, digest: &Digest) -> Vec<u8> {
+pub fn blob(registry: RegistryId, digest: &Digest) -> KeyBytes {
     let mut key = key(Family::Blob);
     key.extend_from_slice(&registry.0.to_be_bytes());
     push_digest(&mut key, digest);
@@ -255,7 +318,7 @@ pub fn blob_of(key: &[u8]) -> Option<(RegistryId, Digest)> {
 
 /// A blob of which a read failed, and which a scrub looks at before any other.
 #[must_use]
-pub fn suspect(registry: RegistryId, digest: &Digest) -> Vec<u8> {
+pub fn suspect(registry: RegistryId, digest: &Digest) -> KeyBytes {
     let mut key = blob(registry, digest);
     if let Some(family) = key.first_mut() {
         *family = Family::Suspect as u8;
@@ -269,7 +332,7 @@ pub fn suspects() -> KeyRange {
     prefix(key(Family::Suspect))
 }
 
-fn located(family: Family, location: Location) -> Vec<u8> {
+fn located(family: Family, location: Location) -> KeyBytes {
     let mut key = key(family);
     key.extend_from_slice(&location.0);
     key
@@ -277,13 +340,13 @@ fn located(family: Family, location: Location) -> Vec<u8> {
 
 /// The bytes of a small blob.
 #[must_use]
-pub fn inline_bytes(location: Location) -> Vec<u8> {
+pub fn inline_bytes(location: Location) -> KeyBytes {
     located(Family::InlineBytes, location)
 }
 
 /// Chaining values of a file's groups, from `first_group` on.
 #[must_use]
-pub fn groups(location: Location, first_group: u32) -> Vec<u8> {
+pub fn groups(location: Location, first_group: u32) -> KeyBytes {
     let mut key = located(Family::Groups, location);
     key.extend_from_slice(&first_group.to_be_bytes());
     key
@@ -303,7 +366,7 @@ pub fn first_group_of(key: &[u8]) -> Option<u32> {
 
 /// A location whose file and chaining values are to be removed.
 #[must_use]
-pub fn removal(location: Location) -> Vec<u8> {
+pub fn removal(location: Location) -> KeyBytes {
     located(Family::Removal, location)
 }
 
@@ -321,7 +384,7 @@ pub fn location_of(key: &[u8]) -> Option<Location> {
 
 /// (repository, digest): the right to read a blob through a repository.
 #[must_use]
-pub fn link(scope: Scope, digest: &Digest) -> Vec<u8> {
+pub fn link(scope: Scope, digest: &Digest) -> KeyBytes {
     let mut key = scoped(Family::Link, scope);
     push_digest(&mut key, digest);
     key
@@ -329,7 +392,7 @@ pub fn link(scope: Scope, digest: &Digest) -> Vec<u8> {
 
 /// (registry, digest, repository): the way back from a blob to those who may read it.
 #[must_use]
-pub fn link_back(scope: Scope, digest: &Digest) -> Vec<u8> {
+pub fn link_back(scope: Scope, digest: &Digest) -> KeyBytes {
     let mut key = key(Family::LinkBack);
     key.extend_from_slice(&scope.registry.0.to_be_bytes());
     push_digest(&mut key, digest);
@@ -346,7 +409,7 @@ pub fn link_backs(registry: RegistryId, digest: &Digest) -> KeyRange {
     prefix(key)
 }
 
-fn uploading(family: Family, id: &[u8; 16]) -> Vec<u8> {
+fn uploading(family: Family, id: &[u8; 16]) -> KeyBytes {
     let mut key = key(family);
     key.extend_from_slice(id);
     key
@@ -354,7 +417,7 @@ fn uploading(family: Family, id: &[u8; 16]) -> Vec<u8> {
 
 /// An upload session.
 #[must_use]
-pub fn upload(id: &[u8; 16]) -> Vec<u8> {
+pub fn upload(id: &[u8; 16]) -> KeyBytes {
     uploading(Family::Upload, id)
 }
 
@@ -366,7 +429,7 @@ pub fn uploads() -> KeyRange {
 
 /// A part of an upload session, by the offset of its first byte.
 #[must_use]
-pub fn upload_part(id: &[u8; 16], first_byte: u64) -> Vec<u8> {
+pub fn upload_part(id: &[u8; 16], first_byte: u64) -> KeyBytes {
     let mut key = uploading(Family::UploadPart, id);
     key.extend_from_slice(&first_byte.to_be_bytes());
     key
@@ -380,13 +443,13 @@ pub fn upload_parts(id: &[u8; 16]) -> KeyRange {
 
 /// The bytes of a session that is still small.
 #[must_use]
-pub fn upload_bytes(id: &[u8; 16]) -> Vec<u8> {
+pub fn upload_bytes(id: &[u8; 16]) -> KeyBytes {
     uploading(Family::UploadBytes, id)
 }
 
 /// A session in the order in which sessions expire.
 #[must_use]
-pub fn upload_expiry(expires_ms: u64, id: &[u8; 16]) -> Vec<u8> {
+pub fn upload_expiry(expires_ms: u64, id: &[u8; 16]) -> KeyBytes {
     let mut key = key(Family::UploadExpiry);
     key.extend_from_slice(&expires_ms.to_be_bytes());
     key.extend_from_slice(id);
@@ -398,7 +461,7 @@ pub fn upload_expiry(expires_ms: u64, id: &[u8; 16]) -> Vec<u8> {
 pub fn upload_expiries(until_ms: u64) -> KeyRange {
     let mut end = key(Family::UploadExpiry);
     end.extend_from_slice(&until_ms.saturating_add(1).to_be_bytes());
-    KeyRange { start: key(Family::UploadExpiry), end }
+    KeyRange { start: key(Family::UploadExpiry).into(), end: end.into() }
 }
 
 /// Time and session id in an expiry key.
@@ -410,7 +473,7 @@ pub fn upload_expiry_of(key: &[u8]) -> Option<(u64, [u8; 16])> {
 
 /// An ended session whose part rows wait to be removed.
 #[must_use]
-pub fn upload_sweep(id: &[u8; 16]) -> Vec<u8> {
+pub fn upload_sweep(id: &[u8; 16]) -> KeyBytes {
     uploading(Family::UploadSweep, id)
 }
 
@@ -426,7 +489,7 @@ pub fn upload_id_of(key: &[u8]) -> Option<[u8; 16]> {
     key.get(1..17)?.try_into().ok()
 }
 
-fn by_digest(family: Family, scope: Scope, digest: &Digest) -> Vec<u8> {
+fn by_digest(family: Family, scope: Scope, digest: &Digest) -> KeyBytes {
     let mut key = scoped(family, scope);
     push_digest(&mut key, digest);
     key
@@ -434,7 +497,7 @@ fn by_digest(family: Family, scope: Scope, digest: &Digest) -> Vec<u8> {
 
 /// A manifest's row: everything about it but its bytes.
 #[must_use]
-pub fn manifest(scope: Scope, digest: &Digest) -> Vec<u8> {
+pub fn manifest(scope: Scope, digest: &Digest) -> KeyBytes {
     by_digest(Family::Manifest, scope, digest)
 }
 
@@ -466,25 +529,25 @@ fn digest_at(key: &[u8], at: usize) -> Option<(Digest, usize)> {
 
 /// A manifest's exact bytes.
 #[must_use]
-pub fn manifest_bytes(scope: Scope, digest: &Digest) -> Vec<u8> {
+pub fn manifest_bytes(scope: Scope, digest: &Digest) -> KeyBytes {
     by_digest(Family::ManifestBytes, scope, digest)
 }
 
 /// What a manifest references.
 #[must_use]
-pub fn manifest_references(scope: Scope, digest: &Digest) -> Vec<u8> {
+pub fn manifest_references(scope: Scope, digest: &Digest) -> KeyBytes {
     by_digest(Family::ManifestReferences, scope, digest)
 }
 
 /// When a manifest was last pulled.
 #[must_use]
-pub fn pull_time(scope: Scope, digest: &Digest) -> Vec<u8> {
+pub fn pull_time(scope: Scope, digest: &Digest) -> KeyBytes {
     by_digest(Family::PullTime, scope, digest)
 }
 
 /// (registry, referenced digest, repository, manifest, role): who references a blob or a manifest.
 #[must_use]
-pub fn back_reference(scope: Scope, referenced: &Digest, manifest: &Digest, role: u8) -> Vec<u8> {
+pub fn back_reference(scope: Scope, referenced: &Digest, manifest: &Digest, role: u8) -> KeyBytes {
     let mut key = back_reference_prefix(scope, referenced);
     push_digest(&mut key, manifest);
     key.push(role);
@@ -497,7 +560,7 @@ pub fn back_references(scope: Scope, referenced: &Digest) -> KeyRange {
     prefix(back_reference_prefix(scope, referenced))
 }
 
-fn back_reference_prefix(scope: Scope, referenced: &Digest) -> Vec<u8> {
+fn back_reference_prefix(scope: Scope, referenced: &Digest) -> KeyBytes {
     let mut key = key(Family::BackReference);
     key.extend_from_slice(&scope.registry.0.to_be_bytes());
     push_digest(&mut key, referenced);
@@ -507,7 +570,7 @@ fn back_reference_prefix(scope: Scope, referenced: &Digest) -> Vec<u8> {
 
 /// (repository, subject, referrer).
 #[must_use]
-pub fn referrer(scope: Scope, subject: &Digest, referrer: &Digest) -> Vec<u8> {
+pub fn referrer(scope: Scope, subject: &Digest, referrer: &Digest) -> KeyBytes {
     let mut key = by_digest(Family::Referrer, scope, subject);
     push_digest(&mut key, referrer);
     key
@@ -521,7 +584,7 @@ pub fn referrers(scope: Scope, subject: &Digest) -> KeyRange {
 
 /// A tag.
 #[must_use]
-pub fn tag(scope: Scope, tag: &Tag) -> Vec<u8> {
+pub fn tag(scope: Scope, tag: &Tag) -> KeyBytes {
     let mut key = scoped(Family::Tag, scope);
     push_tag(&mut key, tag);
     key
@@ -545,7 +608,7 @@ pub fn tags_after(scope: Scope, text: &str) -> KeyRange {
 
 /// (repository, digest, tag): the way back from a manifest to its tags.
 #[must_use]
-pub fn tag_by_digest(scope: Scope, digest: &Digest, tag: &Tag) -> Vec<u8> {
+pub fn tag_by_digest(scope: Scope, digest: &Digest, tag: &Tag) -> KeyBytes {
     let mut key = by_digest(Family::TagByDigest, scope, digest);
     push_tag(&mut key, tag);
     key
@@ -559,7 +622,7 @@ pub fn tags_by_digest(scope: Scope, digest: &Digest) -> KeyRange {
 
 /// (repository, tag, sequence): one move of a tag.
 #[must_use]
-pub fn tag_history(scope: Scope, tag: &Tag, sequence: u64) -> Vec<u8> {
+pub fn tag_history(scope: Scope, tag: &Tag, sequence: u64) -> KeyBytes {
     let mut key = tag_history_stem(scope, tag);
     key.extend_from_slice(&sequence.to_be_bytes());
     key
@@ -567,7 +630,7 @@ pub fn tag_history(scope: Scope, tag: &Tag, sequence: u64) -> Vec<u8> {
 
 /// A history key without its sequence, which the committer gives.
 #[must_use]
-pub fn tag_history_stem(scope: Scope, tag: &Tag) -> Vec<u8> {
+pub fn tag_history_stem(scope: Scope, tag: &Tag) -> KeyBytes {
     let mut key = scoped(Family::TagHistory, scope);
     push_tag(&mut key, tag);
     key
@@ -587,7 +650,7 @@ pub fn sequence_of(key: &[u8]) -> Option<u64> {
 
 /// A committed mutation.
 #[must_use]
-pub fn change(sequence: u64) -> Vec<u8> {
+pub fn change(sequence: u64) -> KeyBytes {
     let mut key = key(Family::Change);
     key.extend_from_slice(&sequence.to_be_bytes());
     key
@@ -596,24 +659,24 @@ pub fn change(sequence: u64) -> Vec<u8> {
 /// The changes from `first` on.
 #[must_use]
 pub fn changes(first: u64) -> KeyRange {
-    KeyRange { start: change(first), end: vec![Family::Change as u8 + 1] }
+    KeyRange { start: change(first).into(), end: vec![Family::Change as u8 + 1] }
 }
 
 /// The result of an operation, by its id.
 #[must_use]
-pub fn operation(id: &[u8; 16]) -> Vec<u8> {
+pub fn operation(id: &[u8; 16]) -> KeyBytes {
     uploading(Family::Operation, id)
 }
 
 /// Counters of one repository.
 #[must_use]
-pub fn repository_usage(scope: Scope) -> Vec<u8> {
+pub fn repository_usage(scope: Scope) -> KeyBytes {
     scoped(Family::Usage, scope)
 }
 
 /// Counters of a registry: how many repositories, and its blobs' physical bytes.
 #[must_use]
-pub fn registry_usage(registry: RegistryId) -> Vec<u8> {
+pub fn registry_usage(registry: RegistryId) -> KeyBytes {
     let mut key = key(Family::Usage);
     key.extend_from_slice(&registry.0.to_be_bytes());
     key

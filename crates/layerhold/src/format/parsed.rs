@@ -6,7 +6,7 @@ use crate::name::{RegistryName, RepositoryName, Tag};
 use crate::store::{KeyRange, Location};
 
 use super::codec::Decoder;
-use super::keys::{self, Family, RegistryId, RepositoryId, Scope};
+use super::keys::{self, Family, KeyBytes, RegistryId, RepositoryId, Scope};
 
 /// What a row's key says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl Key {
 
     /// The key's bytes.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> KeyBytes {
         match self {
             Self::Meta(id) => keys::meta::single(*id),
             Self::RegistryName(name) => keys::registry_name(name),
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     /// One key of each kind, with what it says.
-    fn samples() -> Vec<(Vec<u8>, Key)> {
+    fn samples() -> Vec<(KeyBytes, Key)> {
         let scope = Scope { registry: RegistryId(7), repository: RepositoryId(9) };
         let (a, b) = (Digest::sha256(b"a"), Digest::sha256(b"b"));
         let location = Location([3; 16]);

@@ -79,7 +79,8 @@ impl Repository {
         let mut range = keys::manifests(scope);
         if let Some(digest) = &after_digest {
             let key = keys::manifest(scope, digest);
-            range = if after_tag.is_some() { KeyRange { start: key, ..range } } else { keys::after(range, &key) };
+            range =
+                if after_tag.is_some() { KeyRange { start: key.into(), ..range } } else { keys::after(range, &key) };
         }
         let mut walk = Walk::new(self.registry.limits.page_rows);
         for (digest, row) in walk.manifests(view.as_ref(), &range, limit)? {

@@ -8,7 +8,7 @@ use crate::descriptor::MediaType;
 use crate::digest::{Algorithm, Digest};
 use crate::engine::{Needs, value};
 use crate::format::codec::{Decoder, Encoder};
-use crate::format::keys::{self, Scope};
+use crate::format::keys::{self, KeyBytes, Scope};
 use crate::format::values::{
     BlobRow, BlobState, LinkRow, ManifestRow, ManifestState, ReferenceEntry, ReferencesRow, ReferrerRow, RepositoryRow,
     Row, TagHistoryRow, TagRow, UsageRow, decode_tag,
@@ -198,7 +198,7 @@ pub(crate) struct Named {
 
 /// The rows that a put locks, in the order in which it asks for them.
 struct Rows {
-    keys: Vec<(Vec<u8>, LockMode)>,
+    keys: Vec<(KeyBytes, LockMode)>,
     /// What the tags named when the rows were chosen.
     tags_before: Vec<Option<Digest>>,
     /// The manifests that lose a tag, each once, and where their rows begin among the keys.
@@ -315,18 +315,19 @@ impl Put<'_> {
         let link_keys: Vec<_> = self.references.iter().map(|named| named.link_key(scope)).collect();
         let manifest_key = keys::manifest(scope, &self.digest);
         let wanted = tag_keys.iter().chain(&link_keys).chain([&manifest_key]);
-        let mut values = attempt.peek(&wanted.map(Vec::as_slice).collect::<Vec<_>>())?;
-        let intact = match values.pop().flatten() {
+        let values = attempt.peek(&wanted.map(KeyBytes::as_slice).collect::<Vec<_>>())?;
+        let mut values = values.iter();
+        let intact = match values.next_back().flatten() {
             Some(_) => {
-                let stored = attempt.peek(&[&keys::manifest_bytes(scope, &self.digest)])?.pop().flatten();
-                Some(stored.is_some_and(|stored| stored == self.bytes))
+                let stored = attempt.peek(&[&keys::manifest_bytes(scope, &self.digest)])?;
+                Some(stored.get(0).is_some_and(|stored| stored == self.bytes))
             }
             None => None,
         };
-        let (tag_values, link_values) = values.split_at_checked(tag_keys.len()).unwrap_or((&[], &[]));
-        let tags_before = tag_values
-            .iter()
-            .map(|row| Ok(TagRow::decode_optional(row.as_deref())?.map(|row| row.digest)))
+        let tags_before = values
+            .by_ref()
+            .take(tag_keys.len())
+            .map(|row| Ok(TagRow::decode_optional(row)?.map(|row| row.digest)))
             .collect::<Result<Vec<_>, StorageError>>()?;
         let mut losers: Vec<_> =
             tags_before.iter().flatten().filter(|digest| **digest != self.digest).copied().collect();
@@ -335,13 +336,12 @@ impl Put<'_> {
         let mut keys = vec![(keys::repository(scope), attempt.repository_mode()), (manifest_key, LockMode::Exclusive)];
         keys.extend(tag_keys.into_iter().map(|key| (key, LockMode::Exclusive)));
         keys.extend(losers.iter().map(|digest| (keys::manifest(scope, digest), LockMode::Exclusive)));
-        for ((named, link_key), link) in self.references.iter().zip(link_keys).zip(link_values) {
+        for ((named, link_key), link) in self.references.iter().zip(link_keys).zip(values) {
             match named.entry.role {
                 // The guard of a manifest is its own row.
                 Role::Manifest => keys.push((link_key, LockMode::Shared)),
                 Role::Config | Role::Layer => {
-                    let untyped =
-                        LinkRow::decode_optional(link.as_deref())?.is_some_and(|link| link.media_type.is_none());
+                    let untyped = LinkRow::decode_optional(link)?.is_some_and(|link| link.media_type.is_none());
                     let mode = if untyped { LockMode::Exclusive } else { LockMode::Shared };
                     keys.push((link_key, mode));
                     keys.push((keys::blob(scope.registry, &named.entry.digest), LockMode::Shared));
@@ -373,8 +373,8 @@ impl Put<'_> {
 
     fn judge_image_limit(&self, attempt: &Attempt<'_>, scope: Scope) -> Result<(), Stop<PutError>> {
         let limit = self.repository.registry.limits.images;
-        let usage = attempt.peek(&[&keys::repository_usage(scope)])?.pop().flatten();
-        let UsageRow([images, ..]) = UsageRow::decode_optional(usage.as_deref())?.unwrap_or_default();
+        let usage = attempt.peek(&[&keys::repository_usage(scope)])?;
+        let UsageRow([images, ..]) = UsageRow::decode_optional(usage.get(0))?.unwrap_or_default();
         if images >= limit { Err(Stop::Refused(PutError::ImageLimit { limit })) } else { Ok(()) }
     }
 
@@ -576,7 +576,7 @@ impl Put<'_> {
 
 impl Named {
     /// The row whose presence says that the repository holds the thing.
-    fn link_key(&self, scope: Scope) -> Vec<u8> {
+    fn link_key(&self, scope: Scope) -> KeyBytes {
         match self.entry.role {
             Role::Manifest => keys::manifest(scope, &self.entry.digest),
             Role::Config | Role::Layer => keys::link(scope, &self.entry.digest),

@@ -36,7 +36,7 @@ pub(super) fn due_suspect(view: &dyn View, now_ms: u64) -> Result<Option<Vec<u8>
         let due = SuspectRow::decode(value).is_ok_and(|row| is_due(&row, now_ms));
         Ok(keys::blob_of(key).filter(|_| due).map(|(registry, digest)| keys::blob(registry, &digest)))
     })?;
-    Ok(due.into_iter().next())
+    Ok(due.into_iter().next().map(Into::into))
 }
 
 /// The blob that a step is about.

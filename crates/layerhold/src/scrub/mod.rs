@@ -22,7 +22,7 @@ use crate::blob::Damage;
 use crate::digest::Digest;
 use crate::engine::{Engine, Inner, collect};
 use crate::error::Failure;
-use crate::format::keys;
+use crate::format::keys::{self, KeyBytes};
 use crate::format::scrub::{BlobMark, ScrubRow};
 use crate::format::values::{BlobRow, Row};
 use crate::name::{RegistryName, RepositoryName};
@@ -344,7 +344,7 @@ fn suspects(view: &dyn View) -> Result<(u64, Option<u64>), StorageError> {
         count += keys.len() as u64;
         let blobs: Vec<_> = keys.iter().filter_map(|key| keys::blob_of(key)).collect();
         let blobs: Vec<_> = blobs.iter().map(|(registry, digest)| keys::blob(*registry, digest)).collect();
-        let rows = view.get_many(&blobs.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+        let rows = view.get_many(&blobs.iter().map(KeyBytes::as_slice).collect::<Vec<_>>())?;
         // A row that is none leads to no bytes.
         let verified =
             rows.into_iter().flatten().filter_map(|row| BlobRow::decode(&row).ok()).map(|row| row.verified_ms);

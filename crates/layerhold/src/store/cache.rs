@@ -37,19 +37,12 @@ struct Shard {
 }
 
 struct Row {
-    key: Box<[u8]>,
-    /// `None` where the table has no such row.
-    value: Option<Vec<u8>>,
+    /// The key and, behind it, the value.
+    bytes: Vec<u8>,
+    key_len: usize,
+    /// Whether the table has such a row.
+    present: bool,
     asked_for: bool,
-}
-
-/// What is known of a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Known {
-    /// What the table holds: nothing where it has no such row.
-    Row(Option<Vec<u8>>),
-    /// Nothing. Whoever reads the table now may have the row kept.
-    Unknown(Since),
 }
 
 /// A moment before a row was read: which writes had been followed.
@@ -70,16 +63,20 @@ impl RowCache {
         (&self.shards[(hash >> 48) as usize % SHARDS], hash)
     }
 
-    /// What the table holds under `key`, if that is known here.
-    pub(super) fn get(&self, key: &[u8]) -> Known {
+    /// Tells what the table holds under `key`, nothing where it has no such row, if that is known here. An error where it
+    /// is not: whoever reads the table after it may have the row kept.
+    pub(super) fn get<R>(&self, key: &[u8], known: impl FnOnce(Option<&[u8]>) -> R) -> Result<R, Since> {
         let (shard, hash) = self.place(key);
         let mut shard = shard.lock();
         match shard.rows.get_mut(&hash) {
-            Some(row) if *row.key == *key => {
-                row.asked_for = true;
-                Known::Row(row.value.clone())
+            Some(row) if row.key() == key => {
+                // A row that everybody asks for is not written to each time: that would take it from the other core.
+                if !row.asked_for {
+                    row.asked_for = true;
+                }
+                Ok(known(row.value()))
             }
-            _ => Known::Unknown(Since(shard.writes)),
+            _ => Err(Since(shard.writes)),
         }
     }
 
@@ -99,10 +96,11 @@ impl RowCache {
         let mut shard = shard.lock();
         shard.writes += 1;
         match (shard.rows.get_mut(&hash), value) {
-            (Some(row), _) if *row.key == *key => {
-                let before = row.value.as_ref().map_or(0, Vec::len);
-                row.value = value.map(<[u8]>::to_vec);
-                shard.bytes = shard.bytes + value.map_or(0, <[u8]>::len) - before;
+            (Some(row), _) if row.key() == key => {
+                let before = row.bytes.len();
+                row.set(value);
+                let after = row.bytes.len();
+                shard.bytes = shard.bytes + after - before;
                 shard.shrink(self.shard_bytes);
             }
             (_, Some(_)) => shard.insert(hash, key, value, self.shard_bytes),
@@ -126,7 +124,14 @@ impl Shard {
         if bytes > bytes_max / 8 {
             return;
         }
-        let row = Row { key: key.into(), value: value.map(<[u8]>::to_vec), asked_for: false };
+        let mut row = Row {
+            bytes: Vec::with_capacity(key.len() + value.map_or(0, <[u8]>::len)),
+            key_len: key.len(),
+            present: false,
+            asked_for: false,
+        };
+        row.bytes.extend_from_slice(key);
+        row.set(value);
         self.bytes += bytes;
         match self.rows.insert(hash, row) {
             Some(other) => self.bytes -= other.bytes(),
@@ -150,8 +155,24 @@ impl Shard {
 }
 
 impl Row {
+    fn key(&self) -> &[u8] {
+        self.bytes.get(..self.key_len).unwrap_or_default()
+    }
+
+    fn value(&self) -> Option<&[u8]> {
+        self.bytes.get(self.key_len..).filter(|_| self.present)
+    }
+
+    fn set(&mut self, value: Option<&[u8]>) {
+        self.bytes.truncate(self.key_len);
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        // What is counted is what is used.
+        self.bytes.shrink_to(2 * self.bytes.len());
+        self.present = value.is_some();
+    }
+
     fn bytes(&self) -> usize {
-        row_bytes(&self.key, self.value.as_deref())
+        row_bytes(self.key(), self.value())
     }
 }
 
@@ -167,16 +188,17 @@ mod tests {
         number.to_be_bytes()
     }
 
-    fn row(value: &[u8]) -> Known {
-        Known::Row(Some(value.to_vec()))
+    fn row(value: &[u8]) -> Result<Option<Vec<u8>>, Since> {
+        Ok(Some(value.to_vec()))
+    }
+
+    fn get(cache: &RowCache, key: &[u8]) -> Result<Option<Vec<u8>>, Since> {
+        cache.get(key, |value| value.map(<[u8]>::to_vec))
     }
 
     /// The moment, where nothing is known of the row.
     fn since(cache: &RowCache, key: &[u8]) -> Option<Since> {
-        match cache.get(key) {
-            Known::Row(_) => None,
-            Known::Unknown(since) => Some(since),
-        }
+        get(cache, key).err()
     }
 
     fn read(cache: &RowCache, key: &[u8], value: &[u8]) {
@@ -192,17 +214,17 @@ mod tests {
         cache.follow(b"a", None);
         let first = since(&cache, b"a").expect("a row that was removed is not worth its place");
         cache.keep(b"a", None, first);
-        assert_eq!(cache.get(b"a"), Known::Row(None), "the table was seen to have no such row");
+        assert_eq!(get(&cache, b"a"), Ok(None), "the table was seen to have no such row");
         cache.follow(b"a", Some(b"1"));
         cache.follow(b"b", Some(b"written, never read"));
-        assert_eq!(cache.get(b"b"), row(b"written, never read"));
-        assert_eq!(cache.get(b"a"), row(b"1"));
+        assert_eq!(get(&cache, b"b"), row(b"written, never read"));
+        assert_eq!(get(&cache, b"a"), row(b"1"));
         cache.follow(b"a", Some(b"22"));
-        assert_eq!(cache.get(b"a"), row(b"22"));
+        assert_eq!(get(&cache, b"a"), row(b"22"));
         cache.follow(b"a", None);
-        assert_eq!(cache.get(b"a"), Known::Row(None), "the table has no such row any more");
+        assert_eq!(get(&cache, b"a"), Ok(None), "the table has no such row any more");
         cache.follow(b"a", Some(b"3"));
-        assert_eq!(cache.get(b"a"), row(b"3"));
+        assert_eq!(get(&cache, b"a"), row(b"3"));
         cache.clear();
         since(&cache, b"a").expect("nothing is known any more");
     }
@@ -218,7 +240,7 @@ mod tests {
         cache.keep(b"a", Some(b"read before a write that failed"), read);
         let read = since(&cache, b"a").expect("nothing is certain of what was read before");
         cache.keep(b"a", Some(b"1"), read);
-        assert_eq!(cache.get(b"a"), row(b"1"));
+        assert_eq!(get(&cache, b"a"), row(b"1"));
     }
 
     #[test]
@@ -227,7 +249,7 @@ mod tests {
         shard.insert(7, b"a", Some(b"1"), 1 << 20);
         shard.insert(7, b"bb", Some(b"2"), 1 << 20);
         assert_eq!((shard.rows.len(), shard.order.len(), shard.bytes), (1, 1, ROW_BYTES + 3));
-        assert_eq!(*shard.rows[&7].key, *b"bb");
+        assert_eq!(shard.rows[&7].key(), b"bb");
     }
 
     #[test]
@@ -237,7 +259,7 @@ mod tests {
         read(&cache, b"hot", &[7; 20]);
         for number in 0..100_000 {
             read(&cache, &key(number), &[0; 20]);
-            assert_eq!(cache.get(b"hot"), row(&[7; 20]), "after {number} others");
+            assert_eq!(get(&cache, b"hot"), row(&[7; 20]), "after {number} others");
         }
         let used = |shard: &Mutex<Shard>| {
             let shard = shard.lock();

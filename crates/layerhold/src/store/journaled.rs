@@ -7,12 +7,12 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::batch::Write;
-use super::cache::{Known, RowCache};
+use super::cache::RowCache;
 use super::fs::{FileSystem, OpenMode};
 use super::journal::{self, Ahead, Decided, Journal, StoreId};
 use super::lock::{LockGuard, LockTable};
 use super::table::Table;
-use super::{Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, StorageError, View};
+use super::{Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, StorageError, Values, View};
 use crate::clock::{Clock, Spawner, SystemClock};
 
 /// How often a table that takes no writes is asked whether it does again.
@@ -326,17 +326,22 @@ impl<T: Table> Journaled<T> {
             self.poison(&error);
             return Err(error);
         }
-        for write in batches.iter().flat_map(|batch| batch.iter()) {
+        if let Some(sequence) = sequence {
+            self.applied_sequence.store(sequence, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Brings the rows that are kept up to what the table has taken. The group still holds their locks, so the next one may
+    /// be applied meanwhile.
+    fn follow(&self, group: &[Member]) {
+        for write in group.iter().flat_map(|member| member.batch.iter()) {
             match write {
                 Write::Put { key, .. } | Write::Delete { key } if (self.options.unguarded)(key) => {}
                 Write::Put { key, value } => self.rows.follow(key, Some(value)),
                 Write::Delete { key } => self.rows.follow(key, None),
             }
         }
-        if let Some(sequence) = sequence {
-            self.applied_sequence.store(sequence, Ordering::Release);
-        }
-        Ok(())
     }
 
     /// Seals the journal unless somebody is writing to it: then the next record says the same.
@@ -398,18 +403,15 @@ impl<T: Table> Journaled<T> {
     }
 
     /// Reads rows from the cache, and from the table what is not there.
-    fn read_through(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
-        let mut values = Vec::with_capacity(keys.len());
+    fn read_through(&self, keys: &[&[u8]]) -> Result<Values, StorageError> {
+        let mut values = Values::with_capacity(keys.len());
         let (mut asked, mut unknown) = (Vec::new(), Vec::new());
         for (at, key) in keys.iter().enumerate() {
-            values.push(match self.rows.get(key) {
-                Known::Row(value) => value,
-                Known::Unknown(since) => {
-                    asked.push(*key);
-                    unknown.push((at, since));
-                    None
-                }
-            });
+            if let Err(since) = self.rows.get(key, |value| values.push(value)) {
+                values.push(None);
+                asked.push(*key);
+                unknown.push((at, since));
+            }
         }
         if asked.is_empty() {
             return Ok(values);
@@ -419,9 +421,7 @@ impl<T: Table> Journaled<T> {
             if !(self.options.unguarded)(key) {
                 self.rows.keep(key, value.as_deref(), since);
             }
-            if let Some(place) = values.get_mut(at) {
-                *place = value;
-            }
+            values.set(at, value.as_deref());
         }
         Ok(values)
     }
@@ -449,7 +449,7 @@ impl<T: Table> MetadataStore for Journaled<T> {
         self.locks.try_acquire(rows).map(|guard| self.get_locked(rows, guard)).transpose()
     }
 
-    fn peek(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+    fn peek(&self, keys: &[&[u8]]) -> Result<Values, StorageError> {
         self.read_through(keys)
     }
 
@@ -520,6 +520,7 @@ impl<T: Table> Journaled<T> {
         next();
         self.apply(group, last_sequence, durability).map_err(uncertain)?;
         turn.done();
+        self.follow(group);
         if durability == Durability::Synced {
             self.seal();
             // Nobody maintains the store: better one slow commit than a journal without bounds.

@@ -33,10 +33,12 @@ pub mod real;
 pub mod rocks;
 mod sys;
 pub mod table;
+mod values;
 
 pub use batch::Batch;
 pub use blobs::{BlobStore, Location, StagedBlob, StoredBlob};
 pub use error::{CommitError, StorageError};
+pub use values::Values;
 
 /// How a row is held from [`MetadataStore::lock_and_get`] until its [`LockSet`] is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,13 +69,13 @@ pub struct Member {
 
 /// Rows that are locked, with the values they had once the locks were held.
 pub struct LockSet {
-    values: Vec<Option<Vec<u8>>>,
+    values: Values,
     guard: Box<dyn Any + Send + Sync>,
 }
 
 impl LockSet {
     /// Wraps `values`, in the order in which the rows were asked for, and whatever releases the locks when dropped.
-    pub fn new(values: Vec<Option<Vec<u8>>>, guard: Box<dyn Any + Send + Sync>) -> Self {
+    pub fn new(values: Values, guard: Box<dyn Any + Send + Sync>) -> Self {
         Self { values, guard }
     }
 
@@ -83,13 +85,8 @@ impl LockSet {
     }
 
     /// The value of each row asked for, in that order; `None` for an absent row.
-    pub fn values(&self) -> &[Option<Vec<u8>>] {
+    pub fn values(&self) -> &Values {
         &self.values
-    }
-
-    /// Takes the values out and keeps the locks.
-    pub fn take_values(&mut self) -> Vec<Option<Vec<u8>>> {
-        std::mem::take(&mut self.values)
     }
 }
 
@@ -155,8 +152,8 @@ pub trait MetadataStore: Send + Sync {
     /// Values of rows, present or not, in the order of the keys. Unlike those of a view they need not belong together, and a
     /// commit that has not returned yet may be among them or not, whatever a view showed: good for a guess that is judged
     /// again under locks, and cheaper where rows are asked for often.
-    fn peek(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
-        self.view()?.get_many(keys)
+    fn peek(&self, keys: &[&[u8]]) -> Result<Values, StorageError> {
+        Ok(self.view()?.get_many(keys)?.into())
     }
 
     /// A view of the latest applied state.

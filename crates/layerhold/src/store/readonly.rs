@@ -34,7 +34,7 @@ impl MetadataStore for ReadOnly {
     fn lock_and_get(&self, rows: &[(&[u8], LockMode)]) -> Result<LockSet, StorageError> {
         // Nobody writes, so there is nothing to keep out.
         let keys: Vec<&[u8]> = rows.iter().map(|(key, _)| *key).collect();
-        Ok(LockSet::new(self.view()?.get_many(&keys)?, Box::new(())))
+        Ok(LockSet::new(self.view()?.get_many(&keys)?.into(), Box::new(())))
     }
 
     fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {

@@ -17,7 +17,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::call::OperationId;
 use crate::change::{ChangeRow, Event};
 use crate::clock::Clock;
-use crate::format::keys;
+use crate::format::keys::{self, KeyBytes};
 use crate::format::values::{ClockRow, OperationRow, Row, UsageRow};
 use crate::name::Principal;
 use crate::store::{Batch, CommitError, Durability, LockSet, Member, MetadataStore, StorageError};
@@ -27,7 +27,7 @@ use crate::time::EngineTime;
 #[derive(Debug, Clone)]
 pub(crate) struct Delta {
     /// The usage row.
-    pub(crate) key: Vec<u8>,
+    pub(crate) key: KeyBytes,
     /// What is added to each counter.
     pub(crate) add: [i64; 4],
     /// The counter that must not pass a limit, and the limit.
@@ -43,7 +43,7 @@ pub(crate) struct Submission {
     pub(crate) locks: LockSet,
     pub(crate) batch: Batch,
     /// Rows whose key ends in the sequence that the committer gives.
-    pub(crate) sequenced: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) sequenced: Vec<(KeyBytes, Vec<u8>)>,
     pub(crate) deltas: Vec<Delta>,
     pub(crate) operation_id: OperationId,
     pub(crate) arguments: [u8; 32],
@@ -93,7 +93,7 @@ struct Ledger {
     applied_sequence: u64,
     /// Usage rows as they are after the last group that was formed. The committer alone writes them, so a row that is
     /// remembered need not be read.
-    counters: HashMap<Vec<u8>, Counter>,
+    counters: HashMap<KeyBytes, Counter>,
 }
 
 /// A usage row, and how many groups in flight write it.
@@ -125,7 +125,7 @@ struct Group {
     members: Vec<Member>,
     slots: Vec<(Arc<Slot>, u64)>,
     /// The usage rows it writes, with what was remembered of them before.
-    counters: Vec<(Vec<u8>, Option<UsageRow>)>,
+    counters: Vec<(KeyBytes, Option<UsageRow>)>,
     first_sequence: u64,
     last_sequence: u64,
 }
@@ -313,7 +313,7 @@ impl Committer {
         let mut group = Group { first_sequence: ledger.last_sequence + 1, ..Group::default() };
         let (engine_ms, wall_ms) = (self.now_ms(), self.clock.wall_ms());
         // In the order of the keys: what is asked in the same way is written as the same bytes, so that a seed repeats it.
-        let mut touched: BTreeMap<Vec<u8>, UsageRow> = BTreeMap::new();
+        let mut touched: BTreeMap<KeyBytes, UsageRow> = BTreeMap::new();
         for slot in slots {
             let Some(submission) = slot.take() else { continue };
             if let Err(error) = self.check_certain() {
@@ -359,7 +359,7 @@ impl Committer {
     fn fold(
         &self,
         ledger: &Ledger,
-        touched: &mut BTreeMap<Vec<u8>, UsageRow>,
+        touched: &mut BTreeMap<KeyBytes, UsageRow>,
         deltas: &[Delta],
     ) -> Result<(), Refusal> {
         let failed = |error| Refusal::Store(CommitError::Failed(error));

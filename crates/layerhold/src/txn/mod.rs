@@ -17,10 +17,10 @@ use crate::change::Event;
 use crate::clock::Entropy;
 use crate::error::Failure;
 use crate::format::codec::{Decoder, Encoder};
-use crate::format::keys;
+use crate::format::keys::{self, KeyBytes};
 use crate::format::values::{OperationRow, Row};
 use crate::name::Principal;
-use crate::store::{Batch, CommitError, LockMode, LockSet, MetadataStore, StorageError, View};
+use crate::store::{Batch, CommitError, LockMode, LockSet, MetadataStore, StorageError, Values, View};
 
 use committer::{Committer, Delta, Refusal, Submission};
 
@@ -88,7 +88,7 @@ pub(crate) enum Decision<T> {
 pub(crate) struct Commit<T> {
     pub(crate) locks: LockSet,
     pub(crate) batch: Batch,
-    pub(crate) sequenced: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) sequenced: Vec<(KeyBytes, Vec<u8>)>,
     pub(crate) deltas: Vec<Delta>,
     pub(crate) event: Event,
     pub(crate) result: T,
@@ -99,7 +99,7 @@ impl<T> Commit<T> {
         Self { locks, batch: Batch::new(), sequenced: Vec::new(), deltas: Vec::new(), event, result }
     }
 
-    pub(crate) fn add(&mut self, key: Vec<u8>, add: [i64; 4]) {
+    pub(crate) fn add(&mut self, key: KeyBytes, add: [i64; 4]) {
         if add != [0; 4] {
             self.deltas.push(Delta { key, add, cap: None, anew: false });
         }
@@ -134,7 +134,7 @@ impl Attempt<'_> {
     }
 
     /// Reads without locks what is judged again under them.
-    pub(crate) fn peek(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+    pub(crate) fn peek(&self, keys: &[&[u8]]) -> Result<Values, StorageError> {
         self.store.peek(keys)
     }
 
@@ -171,7 +171,8 @@ impl Attempt<'_> {
         let mut with_operation = rows.to_vec();
         with_operation.push((&operation, LockMode::Exclusive));
         let locks = self.store.lock_and_get(&with_operation)?;
-        match OperationRow::decode_optional(locks.values().last().and_then(Option::as_deref))? {
+        let earlier = OperationRow::decode_optional(locks.values().iter().next_back().flatten())?;
+        match earlier {
             None => Ok(locks),
             Some(row) if row.arguments == arguments => Err(Stop::Replay(row.result)),
             Some(_) => Err(Stop::Reused(id)),
@@ -276,7 +277,7 @@ impl Transactor {
         let Some(operation_id) = call.operation_id else { return Ok(None) };
         let key = keys::operation(&operation_id.0);
         let locks = self.store.lock_and_get(&[(&key, LockMode::Shared)])?;
-        match OperationRow::decode_optional(locks.values().first().and_then(Option::as_deref))? {
+        match OperationRow::decode_optional(locks.values().get(0))? {
             None if self.in_doubt.lock().contains(&operation_id) => {
                 let cause = "its first outcome is not known".to_owned();
                 Err(Failure::OutcomeUnknown { operation_id, source: StorageError::Poisoned { cause } })

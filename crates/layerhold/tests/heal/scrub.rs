@@ -208,7 +208,7 @@ fn manifests_are_compared_with_their_digests_and_their_rows() {
         [ScrubFinding::ManifestRows { digest, what, repository, .. }] if *repository == name("app") => (*digest, *what),
         other => panic!("{other:?}"),
     };
-    let harmed = |key: Vec<u8>, value: Option<&[u8]>, found: (Digest, &'static str)| {
+    let harmed = |key: keys::KeyBytes, value: Option<&[u8]>, found: (Digest, &'static str)| {
         let before = rig.row(&key).unwrap();
         rig.set_row(&key, value);
         assert_eq!(what(&rig), found);
@@ -301,7 +301,7 @@ fn no_damaged_row_keeps_a_pass_from_what_lies_behind_it() {
         rig.engine.maintain().unwrap();
         let found = pass(&rig).findings;
         let is = |wanted: &dyn Fn(&ScrubFinding) -> bool| found.iter().filter(|found| wanted(found)).count() == 1;
-        let row = is(&|f| matches!(f, ScrubFinding::Row { key: found, .. } if *found == key));
+        let row = is(&|f| matches!(f, ScrubFinding::Row { key: found, .. } if **found == *key));
         assert_eq!(row, harm.is_some() && key[0] != 0x14, "{number} {found:?}");
         let named = number > 1;
         assert!(
@@ -664,7 +664,7 @@ fn a_suspect_waits_for_no_large_blob_and_the_large_blob_goes_on_where_it_was() {
     let large = rig.push(&noise(5, 300 * GROUP));
     let (other, _) = rig.pushed(1);
     let row = |rig: &Rig| ScrubRow::decode(&rig.row(&keys::meta::scrub()).unwrap()).unwrap();
-    let in_the_middle = |rig: &Rig| row(rig).blob.filter(|blob| blob.key == keys::blob(REGISTRY, &large));
+    let in_the_middle = |rig: &Rig| row(rig).blob.filter(|blob| *blob.key == *keys::blob(REGISTRY, &large));
     rig.engine.scrub_step(ScrubBudget::bytes(1)).unwrap();
     while in_the_middle(&rig).is_none_or(|blob| blob.offset < 100 * GROUP as u64) {
         rig.engine.scrub_step(ScrubBudget::bytes(10_000)).unwrap();

@@ -80,7 +80,7 @@ impl Judge<'_> {
     ) -> Result<Vec<Verdict>, StorageError> {
         let key = Key::Link(scope, *digest);
         let Some(blob) = blob else { return Ok(vec![unreadable_row(&key, what)]) };
-        let fault = Fault::UnreadableRow { key: RowKey(key.encode()), what: what.to_owned() };
+        let fault = Fault::UnreadableRow { key: RowKey(key.encode().into()), what: what.to_owned() };
         let link = remade(view, scope, digest, blob)?;
         Ok(vec![Verdict::put(fault, REMADE, &key.encode(), &link.encode())])
     }

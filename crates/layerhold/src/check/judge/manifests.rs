@@ -1,7 +1,7 @@
 //! A manifest: its document proves every other row about it.
 
 use crate::digest::Digest;
-use crate::format::keys::{self, Family, Scope};
+use crate::format::keys::{self, Family, KeyBytes, Scope};
 use crate::format::parsed::Key;
 use crate::format::values::{
     LinkRow, ManifestRow, ManifestState, ReferenceEntry, ReferencesRow, ReferrerRow, RepositoryRow, Row,
@@ -231,7 +231,8 @@ impl Judge<'_> {
         let pull_time = view.get(&keys::pull_time(scope, &digest))?;
         if pull_time.is_some_and(|value| value.len() != 8) {
             let key = Key::PullTime(scope, digest);
-            let fault = Fault::UnreadableDerivedRow { key: RowKey(key.encode()), what: "pull time row".to_owned() };
+            let fault =
+                Fault::UnreadableDerivedRow { key: RowKey(key.encode().into()), what: "pull time row".to_owned() };
             verdicts.push(Verdict::delete(fault, "removed: the next pull writes it", &key.encode()));
         }
         if is_there && let Some(entries) = around.entries() {
@@ -346,7 +347,7 @@ fn lost_row(
     let tags = count_tags(view, scope, &digest)?;
     let fault = match row {
         Slot::Unreadable(what) => {
-            Fault::UnreadableRow { key: RowKey(keys::manifest(scope, &digest)), what: what.clone() }
+            Fault::UnreadableRow { key: RowKey(keys::manifest(scope, &digest).into()), what: what.clone() }
         }
         _ => Fault::ManifestRowMissing { scope, digest },
     };
@@ -428,7 +429,7 @@ fn missing_back_references(
 ) -> Result<Vec<Verdict>, StorageError> {
     let keys_of: Vec<_> =
         entries.iter().map(|entry| keys::back_reference(scope, &entry.digest, &manifest, entry.role.code())).collect();
-    let found = view.get_many(&keys_of.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+    let found = view.get_many(&keys_of.iter().map(KeyBytes::as_slice).collect::<Vec<_>>())?;
     let mut verdicts = Vec::new();
     for ((entry, key), found) in entries.iter().zip(&keys_of).zip(found) {
         let expected = entry.media_type.as_str().as_bytes();

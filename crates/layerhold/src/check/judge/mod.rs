@@ -103,7 +103,7 @@ fn unreadable(view: &dyn View, key: &Key) -> Result<Vec<Verdict>, StorageError> 
 
 /// A row that does not decode, and about which nothing can be done here.
 fn unreadable_row(key: &Key, what: &str) -> Verdict {
-    let (raw, what) = (RowKey(key.encode()), what.to_owned());
+    let (raw, what) = (RowKey(key.encode().into()), what.to_owned());
     let fault = if is_derived(key) {
         Fault::UnreadableDerivedRow { key: raw, what }
     } else {
@@ -115,6 +115,6 @@ fn unreadable_row(key: &Key, what: &str) -> Verdict {
 /// A derived row that does not decode, and what it must be.
 fn rewritten(key: &Key, what: &str, value: &[u8]) -> Verdict {
     let raw = key.encode();
-    let fault = Fault::UnreadableDerivedRow { key: RowKey(raw.clone()), what: what.to_owned() };
+    let fault = Fault::UnreadableDerivedRow { key: RowKey(raw.to_vec()), what: what.to_owned() };
     Verdict::put(fault, "written anew from the rows that it follows", &raw, value)
 }

@@ -32,7 +32,7 @@ impl Judge<'_> {
             }
             Slot::Unreadable(what) => match history {
                 Slot::There(TagHistoryRow { to: Some(digest), wall_ms, .. }) => {
-                    let fault = Fault::UnreadableRow { key: RowKey(key.encode()), what };
+                    let fault = Fault::UnreadableRow { key: RowKey(key.encode().into()), what };
                     Ok(vec![remade(view, scope, tag, fault, TagRow { digest, tagged_wall_ms: wall_ms })?])
                 }
                 _ => Ok(vec![unreadable_row(&key, &what)]),

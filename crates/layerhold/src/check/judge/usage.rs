@@ -68,7 +68,7 @@ fn difference(
     Ok(match look::<UsageRow>(view, &key.encode())? {
         Slot::There(UsageRow(stored)) => (stored != counted.0).then(|| differs(Counters(stored))),
         Slot::Absent => (counted.0 != [0; 4]).then(|| differs(Counters([0; 4]))),
-        Slot::Unreadable(what) => Some(Fault::UnreadableDerivedRow { key: RowKey(key.encode()), what }),
+        Slot::Unreadable(what) => Some(Fault::UnreadableDerivedRow { key: RowKey(key.encode().into()), what }),
     })
 }
 

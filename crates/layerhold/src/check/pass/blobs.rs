@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::blob::fingerprint::GroupLen;
 use crate::digest::Digest;
-use crate::format::keys::{Family, RegistryId, Scope};
+use crate::format::keys::{Family, KeyBytes, RegistryId, Scope};
 use crate::format::parsed::{self, Key};
 use crate::format::values::{BlobRow, LinkRow, Placement, Row};
 use crate::store::{Location, View};
@@ -185,7 +185,7 @@ fn location_fact(row: &BlobRow) -> Option<(bool, Vec<u8>)> {
     }
 }
 
-fn link_fact(scope: Scope, digest: &Digest, size: u64) -> Vec<u8> {
+fn link_fact(scope: Scope, digest: &Digest, size: u64) -> KeyBytes {
     let mut fact = crate::format::keys::link(scope, digest);
     fact.extend_from_slice(&size.to_be_bytes());
     fact

@@ -190,10 +190,10 @@ fn differing_group(
     let view = inner.txn.store.view()?;
     // From the row that holds the first of them: the rows before are of groups that were compared already.
     if let Some(end) = at(first.saturating_add(1)) {
-        let before = KeyRange { start: range.start.clone(), end };
+        let before = KeyRange { start: range.start.clone(), end: end.into() };
         range.start = last(view.as_ref(), &before)?.map_or(range.start, |(key, _)| key);
     }
-    range.end = at(first.saturating_add(values.len() as u64)).unwrap_or(range.end);
+    range.end = at(first.saturating_add(values.len() as u64)).map_or(range.end, Into::into);
     let mut differing = None;
     view.scan(&range, Direction::Forward, &mut |key, value| {
         let Some(at) = keys::first_group_of(key) else { return std::ops::ControlFlow::Continue(()) };

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::digest::Digest;
-use crate::format::keys::{self, Family, Scope};
+use crate::format::keys::{self, Family, KeyBytes, Scope};
 use crate::format::parsed::{self, Key};
 use crate::format::values::{ManifestRow, ReferenceEntry, ReferencesRow, RepositoryRow, Row};
 use crate::manifest::document::Role;
@@ -60,7 +60,7 @@ impl Held {
             },
         );
         let rows: Vec<_> = rows.collect();
-        let found = view.get_many(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+        let found = view.get_many(&rows.iter().map(KeyBytes::as_slice).collect::<Vec<_>>())?;
         let all = found.iter().all(Option::is_some);
         if self.met.len() + asked.len() > MET_MAX {
             self.met.clear();
@@ -216,13 +216,13 @@ impl Examination<'_> {
     }
 }
 
-fn reference_fact(scope: Scope, manifest: &Digest, entry: &ReferenceEntry) -> Vec<u8> {
+fn reference_fact(scope: Scope, manifest: &Digest, entry: &ReferenceEntry) -> KeyBytes {
     let mut fact = keys::back_reference(scope, &entry.digest, manifest, entry.role.code());
     fact.extend_from_slice(entry.media_type.as_str().as_bytes());
     fact
 }
 
-fn referrer_fact(scope: Scope, subject: &Digest, referrer: &Digest, row: &[u8]) -> Vec<u8> {
+fn referrer_fact(scope: Scope, subject: &Digest, referrer: &Digest, row: &[u8]) -> KeyBytes {
     let mut fact = keys::referrer(scope, subject, referrer);
     fact.extend_from_slice(row);
     fact
