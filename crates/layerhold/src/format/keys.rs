@@ -72,7 +72,7 @@ pub enum Family {
     Usage = 0x60,
 }
 
-/// The key of a row.
+/// The key of a row as it is stored; [`Key`](super::parsed::Key) is what it says.
 ///
 /// A put of an image makes a hundred of them, so those of ordinary length are not on the heap.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
