@@ -5,7 +5,7 @@
 //! fixes their length.
 
 use std::borrow::Borrow;
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 
 use smallvec::SmallVec;
 
@@ -102,18 +102,6 @@ impl Deref for KeyBytes {
 
     fn deref(&self) -> &[u8] {
         &self.0
-    }
-}
-
-impl DerefMut for KeyBytes {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0
-    }
-}
-
-impl AsRef<[u8]> for KeyBytes {
-    fn as_ref(&self) -> &[u8] {
-        self
     }
 }
 
@@ -302,7 +290,11 @@ pub fn dead_repository(scope: Scope) -> KeyBytes {
 /// (registry, digest) -> blob row.
 #[must_use]
 pub fn blob(registry: RegistryId, digest: &Digest) -> KeyBytes {
-    let mut key = key(Family::Blob);
+    of_registry(Family::Blob, registry, digest)
+}
+
+fn of_registry(family: Family, registry: RegistryId, digest: &Digest) -> KeyBytes {
+    let mut key = key(family);
     key.extend_from_slice(&registry.0.to_be_bytes());
     push_digest(&mut key, digest);
     key
@@ -319,11 +311,7 @@ pub fn blob_of(key: &[u8]) -> Option<(RegistryId, Digest)> {
 /// A blob of which a read failed, and which a scrub looks at before any other.
 #[must_use]
 pub fn suspect(registry: RegistryId, digest: &Digest) -> KeyBytes {
-    let mut key = blob(registry, digest);
-    if let Some(family) = key.first_mut() {
-        *family = Family::Suspect as u8;
-    }
-    key
+    of_registry(Family::Suspect, registry, digest)
 }
 
 /// Every blob of which a read failed.
@@ -393,9 +381,7 @@ pub fn link(scope: Scope, digest: &Digest) -> KeyBytes {
 /// (registry, digest, repository): the way back from a blob to those who may read it.
 #[must_use]
 pub fn link_back(scope: Scope, digest: &Digest) -> KeyBytes {
-    let mut key = key(Family::LinkBack);
-    key.extend_from_slice(&scope.registry.0.to_be_bytes());
-    push_digest(&mut key, digest);
+    let mut key = of_registry(Family::LinkBack, scope.registry, digest);
     key.extend_from_slice(&scope.repository.0.to_be_bytes());
     key
 }
@@ -403,10 +389,7 @@ pub fn link_back(scope: Scope, digest: &Digest) -> KeyBytes {
 /// Every repository of a registry that links a blob.
 #[must_use]
 pub fn link_backs(registry: RegistryId, digest: &Digest) -> KeyRange {
-    let mut key = key(Family::LinkBack);
-    key.extend_from_slice(&registry.0.to_be_bytes());
-    push_digest(&mut key, digest);
-    prefix(key)
+    prefix(of_registry(Family::LinkBack, registry, digest))
 }
 
 fn uploading(family: Family, id: &[u8; 16]) -> KeyBytes {
@@ -561,9 +544,7 @@ pub fn back_references(scope: Scope, referenced: &Digest) -> KeyRange {
 }
 
 fn back_reference_prefix(scope: Scope, referenced: &Digest) -> KeyBytes {
-    let mut key = key(Family::BackReference);
-    key.extend_from_slice(&scope.registry.0.to_be_bytes());
-    push_digest(&mut key, referenced);
+    let mut key = of_registry(Family::BackReference, scope.registry, referenced);
     key.extend_from_slice(&scope.repository.0.to_be_bytes());
     key
 }
