@@ -37,9 +37,9 @@ pub fn open(path: &Path, memory_bytes: u64) -> Took {
     took
 }
 
-/// The options that RocksDB wrote down for a table, with a block cache of the same size.
+/// The options that RocksDB wrote down for a table, with a block cache of the same size and kind.
 fn options(table: &Path, memory_bytes: u64) -> (Options, Vec<ColumnFamilyDescriptor>) {
-    let cache = Cache::new_lru_cache(usize::try_from(memory_bytes).unwrap());
+    let cache = Cache::new_hyper_clock_cache(usize::try_from(memory_bytes).unwrap(), 0);
     let (mut options, families) = Options::load_latest(table, Env::new().unwrap(), false, cache).unwrap();
     options.set_error_if_exists(false);
     (options, families)
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Raw {
 
 impl Raw {
     /// Makes a database below `place` with the options that RocksDB wrote down for the engine's `table`, and with a
-    /// block cache of the same size.
+    /// block cache of the same size and kind.
     #[must_use]
     pub fn like(table: &Path, place: &str, memory_bytes: u64) -> Self {
         let dir = directory(place);

@@ -2,7 +2,7 @@
 //!
 //! RocksDB keeps no log of its own here: the journal above is the commit point and replays what the memtables lose in
 //! a crash. One column family holds everything, so one flush is one atomic step and what a crash leaves is a prefix of
-//! what was applied. The options are one table in docs/format.md, "Metadata table".
+//! what was applied.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice,
-    DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, LogLevel, LruCacheOptions, Options,
-    ReadOptions, Snapshot, WriteBatch, WriteBufferManager, WriteOptions, properties,
+    DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, LogLevel, Options, ReadOptions, Snapshot,
+    WriteBatch, WriteBufferManager, WriteOptions, properties,
 };
 
 use super::batch::Write;
@@ -25,6 +25,9 @@ const APPLIED_KEY: &[u8] = b"\0applied";
 
 /// Below this many keys a lookup each is faster than RocksDB's batched one, which sorts and groups first.
 const BATCHED_KEYS_MIN: usize = 4;
+
+/// Tells RocksDB's cache to fit its own table to the entries that come, whose lengths vary.
+const ENTRY_CHARGE_UNKNOWN: usize = 0;
 
 /// Settings of a [`RocksTable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +59,9 @@ impl RocksOptions {
 
     fn to_rocksdb(self) -> Options {
         let memory = usize::try_from(self.memory_bytes.max(8 << 20)).unwrap_or(usize::MAX);
-        let cache = Cache::new_lru_cache_opts(&cache_options(memory));
+        // RocksDB's LRU cache would cut itself into shards of 2 MiB. Filters and indexes are blocks of up to half a MiB
+        // each, and wherever a few of them met in one shard every read loaded one of them anew.
+        let cache = Cache::new_hyper_clock_cache(memory, ENTRY_CHARGE_UNKNOWN);
         // The memtables are charged to the cache, so that both together stay within the budget. Three eighths for
         // them, in three parts: one filling, one being flushed, one to spare.
         let memtables = memory / 8 * 3;
@@ -115,12 +120,6 @@ impl RocksOptions {
 fn open(options: &Options, path: &Path) -> Result<DB, rocksdb::Error> {
     let rows = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
     DB::open_cf_descriptors(options, path, [rows])
-}
-
-fn cache_options(memory: usize) -> LruCacheOptions {
-    let mut options = LruCacheOptions::default();
-    options.set_capacity(memory);
-    options
 }
 
 /// A [`Table`] in a RocksDB database. Its directory is its own; nothing else may live there.
