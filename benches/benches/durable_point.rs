@@ -31,7 +31,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use layerhold::store::journaled::{Journaled, JournaledOptions};
 use layerhold::store::real::RealFileSystem;
 use layerhold::store::rocks::{RocksOptions, RocksTable};
-use layerhold::store::{Batch, Durability, Member, MetadataStore};
+use layerhold::store::{Batch, Durability, Member, MetadataStore, Milestone};
 use rocksdb::{BlockBasedOptions, DB, DBCompressionType, Options, WriteBatch, WriteOptions};
 
 const ROWS: u64 = 14;
@@ -200,9 +200,13 @@ impl Store for OwnJournal {
     fn commit(&self, number: u64) {
         let mut batch = Batch::new();
         rows(number).for_each(|(key, value)| batch.put(&key, &value));
-        let member = Member { locks: self.store.lock_and_get(&[]).unwrap(), batch };
+        let member = Member::new(self.store.lock_and_get(&[]).unwrap(), batch);
         self.committer.submit(member, |group, sequence, next| {
-            self.store.commit(&group, sequence, Durability::Synced, next).unwrap();
+            let reached = &mut |milestone| match milestone {
+                Milestone::Committed => {}
+                Milestone::Next => next(),
+            };
+            self.store.commit(&group, sequence, Durability::Synced, reached).unwrap();
         });
     }
 }

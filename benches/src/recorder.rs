@@ -11,7 +11,7 @@ use layerhold::store::real::RealFileSystem;
 use layerhold::store::rocks::{RocksOptions, RocksTable};
 use layerhold::store::table::Table;
 use layerhold::store::{
-    Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, StorageError, Values, View,
+    Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, Milestone, StorageError, Values, View,
 };
 use layerhold::{Components, Engine, Options, Repository};
 use parking_lot::Mutex;
@@ -107,10 +107,10 @@ impl MetadataStore for Recorder {
         group: &[Member],
         last_sequence: u64,
         durability: Durability,
-        next: &mut dyn FnMut(),
+        reached: &mut dyn FnMut(Milestone),
     ) -> Result<(), CommitError> {
-        self.batches.lock().extend(group.iter().map(|member| member.batch.clone()));
-        self.store.commit(group, last_sequence, durability, next)
+        self.batches.lock().extend(group.iter().map(|member| Batch::clone(&member.batch)));
+        self.store.commit(group, last_sequence, durability, reached)
     }
 
     fn recovered_sequence(&self) -> u64 {

@@ -110,7 +110,7 @@ fn trips_are_counted() {
     drop(store.lock_and_get(&[]).unwrap());
     let mut batch = Batch::new();
     batch.put(b"a", b"1");
-    store.commit(&[Member { locks, batch }], 1, Durability::Synced, &mut || ()).unwrap();
+    store.commit(&[Member::new(locks, batch)], 1, Durability::Synced, &mut |_| ()).unwrap();
     let view = store.view().unwrap();
     view.get(b"a").unwrap();
     view.get_many(&[b"a", b"b"]).unwrap();
@@ -130,5 +130,5 @@ fn a_write_without_its_lock_is_noticed() {
     let mut batch = Batch::new();
     batch.put(b"a", b"1");
     batch.put(b"b", b"1");
-    let _ = store.commit(&[Member { locks, batch }], 1, Durability::Synced, &mut || ());
+    let _ = store.commit(&[Member::new(locks, batch)], 1, Durability::Synced, &mut |_| ());
 }

@@ -115,8 +115,8 @@ fn a_killed_store_has_every_acknowledged_group() {
             batch.delete(&gone);
             expected.remove(gone.as_slice());
         }
-        let group = [Member { locks: store.lock_and_get(&[]).unwrap(), batch }];
-        store.commit(&group, sequence, Durability::Synced, &mut || ()).unwrap();
+        let group = [Member::new(store.lock_and_get(&[]).unwrap(), batch)];
+        store.commit(&group, sequence, Durability::Synced, &mut |_| ()).unwrap();
         if sequence % 60 == 0 {
             store.maintain().unwrap();
         }
@@ -162,8 +162,8 @@ fn damage_to_the_tables_files_is_an_error_and_never_another_answer() {
             batch.put(&key, &value);
             expected.insert(key, value);
         }
-        let group = [Member { locks: store.lock_and_get(&[]).unwrap(), batch }];
-        store.commit(&group, sequence, Durability::Synced, &mut || ()).unwrap();
+        let group = [Member::new(store.lock_and_get(&[]).unwrap(), batch)];
+        store.commit(&group, sequence, Durability::Synced, &mut |_| ()).unwrap();
         if sequence % 13 == 0 {
             store.maintain().unwrap();
         }

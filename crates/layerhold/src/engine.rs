@@ -315,7 +315,7 @@ impl Engine {
     /// The sequence of the last change that was acknowledged.
     #[must_use]
     pub fn sequence(&self) -> u64 {
-        self.inner.txn.committer.applied_sequence()
+        self.inner.txn.committer.acknowledged_sequence()
     }
 
     /// Engine time in milliseconds: the time in which expiries are counted.
@@ -523,7 +523,7 @@ fn initialise(metadata: &dyn MetadataStore, components: &Components) -> Result<u
     batch.put(&keys::meta::download_key(), &download_key);
     batch.put(&keys::change(FIRST), &change.encode());
     batch.put(&operation_key, &operation.encode());
-    metadata.commit(&[Member { locks, batch }], FIRST, Durability::Synced, &mut || {}).map_err(
+    metadata.commit(&[Member::new(locks, batch)], FIRST, Durability::Synced, &mut |_| {}).map_err(
         |error| match error {
             CommitError::Failed(error) | CommitError::Unknown(error) => error,
             CommitError::Conflict => StorageError::Unavailable { what: "the first commit", waited_ms: 0 },

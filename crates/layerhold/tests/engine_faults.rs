@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use layerhold::directory::Place;
 use layerhold::store::fs::FileSystem;
@@ -10,15 +11,17 @@ use layerhold::store::journaled::{Journaled, JournaledOptions};
 use layerhold::store::local::LocalBlobStore;
 use layerhold::store::mem::MemTable;
 use layerhold::store::table::Table;
-use layerhold::store::{Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, View};
+use layerhold::store::{Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, Milestone, View};
 use layerhold::{
     Algorithm, Call, CompleteUpload, Components, Digest, Engine, ErrorKind, Expected, Failure, OperationId, Options,
-    PartRange, RegistryName, Repository, RepositoryName, RepositorySettings, StorageError, Stores, TagMutability,
+    PartRange, PutManifest, Reference, RegistryName, Repository, RepositoryName, RepositorySettings, StorageError,
+    Stores, TagMutability,
 };
 use layerhold_testkit::engine::{self, TestEngine};
 use layerhold_testkit::file_table::FileTableHome;
 use layerhold_testkit::fs::{SimFileSystem, damage};
 use layerhold_testkit::witness::{Witness, small_options};
+use parking_lot::{Condvar, Mutex};
 
 /// Long enough to be staged in a file.
 const LEN: usize = 40_000;
@@ -184,13 +187,13 @@ impl<T: Table> MetadataStore for Told<T> {
         group: &[Member],
         last_sequence: u64,
         durability: Durability,
-        next: &mut dyn FnMut(),
+        reached: &mut dyn FnMut(Milestone),
     ) -> Result<(), CommitError> {
         assert!(!self.panics.swap(false, Ordering::SeqCst), "told to");
         if self.conflicts.load(Ordering::SeqCst) {
             return Err(CommitError::Conflict);
         }
-        self.inner.commit(group, last_sequence, durability, next)
+        self.inner.commit(group, last_sequence, durability, reached)
     }
 
     fn recovered_sequence(&self) -> u64 {
@@ -271,6 +274,113 @@ impl Table for Stalling {
     fn is_stalled(&self) -> bool {
         self.stalled.load(Ordering::SeqCst)
     }
+}
+
+/// A table that takes so many groups.
+#[derive(Default)]
+struct Permitting {
+    rows: MemTable,
+    permits: Mutex<u32>,
+    changed: Condvar,
+}
+
+impl Permitting {
+    fn permit(&self, groups: u32) {
+        *self.permits.lock() += groups;
+        self.changed.notify_all();
+    }
+}
+
+struct PermitAll<'a>(&'a Permitting);
+
+impl Drop for PermitAll<'_> {
+    fn drop(&mut self) {
+        self.0.permit(1_000);
+    }
+}
+
+impl Table for Permitting {
+    fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
+        self.rows.view()
+    }
+
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        self.rows.get_many(keys)
+    }
+
+    fn apply(&self, batches: &[&Batch], sequence: Option<u64>) -> Result<(), StorageError> {
+        let mut permits = self.permits.lock();
+        self.changed.wait_while(&mut permits, |permits| *permits == 0);
+        *permits -= 1;
+        self.rows.apply(batches, sequence)
+    }
+
+    fn applied_sequence(&self) -> Result<u64, StorageError> {
+        self.rows.applied_sequence()
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.rows.flush()
+    }
+}
+
+/// Goal: whoever is in a durable group goes on before the table has it, and reads what it wrote.
+#[test]
+fn members_of_a_durable_group_do_not_wait_for_the_table() {
+    const CALLS: u8 = 8;
+    let table = Permitting::default();
+    table.permit(100);
+    let (engine, metadata) = told(Arc::new(SimFileSystem::new(1)), table);
+    let call = Call::anonymous();
+    let registry = RegistryName::parse("busy").unwrap();
+    engine.create_registry(&registry, &call).unwrap();
+    let name = RepositoryName::parse("app").unwrap();
+    let settings = RepositorySettings { sparse_images: true, ..RepositorySettings::default() };
+    engine.registry(&registry).create_repository(&name, &settings, &call).unwrap();
+    let repository = engine.registry(&registry).repository(&name);
+    let table = metadata.inner.table();
+    *table.permits.lock() = 0;
+    let before = engine.sequence();
+    let returned = AtomicU32::new(0);
+    let count = || repository.describe().unwrap().usage.images;
+    let put = |number: u8| {
+        let config = Digest::sha256(&[number]);
+        let put = PutManifest::new(format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":1}},"layers":[]}}"#
+        ));
+        let digest = repository.put_manifest(&put, &Call::anonymous()).unwrap().digest;
+        repository.describe_image(&Reference::Digest(digest).into()).unwrap();
+        returned.fetch_add(1, Ordering::SeqCst);
+    };
+    let put = &put;
+    let wait = |what: &str, done: &dyn Fn() -> bool| {
+        let begin = Instant::now();
+        while !done() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    std::thread::scope(|scope| {
+        // Should one of what follows not hold, nobody is to wait for the table for ever.
+        let _permit_all = PermitAll(table);
+        // The first group is at the table, the second behind it; the others queue up and become the third.
+        scope.spawn(move || put(0));
+        wait("the first is not seen", &|| count() == 1);
+        scope.spawn(move || put(1));
+        wait("the second is not seen", &|| count() == 2);
+        (2..CALLS).for_each(|number| drop(scope.spawn(move || put(number))));
+        // Time enough to queue up.
+        std::thread::sleep(Duration::from_millis(LOCK_WAIT_MS / 2));
+        assert_eq!((count(), returned.load(Ordering::SeqCst)), (2, 0));
+        table.permit(1);
+        // Who leads a group sees it into the table; the first has, and the others of the third need not.
+        wait("nobody in the third group went on", &|| {
+            count() > 3 && u64::from(returned.load(Ordering::SeqCst)) == count() - 2
+        });
+        assert_eq!(engine.sequence(), before + count(), "the last acknowledged change");
+        assert_eq!(table.rows.applied_sequence().unwrap(), before + 1);
+    });
+    assert_eq!((count(), returned.load(Ordering::SeqCst)), (u64::from(CALLS), u32::from(CALLS)));
 }
 
 #[test]

@@ -10,7 +10,9 @@ use layerhold::store::journaled::{Journaled, JournaledOptions};
 use layerhold::store::mem::MemTable;
 use layerhold::store::real::RealFileSystem;
 use layerhold::store::table::Table;
-use layerhold::store::{Batch, CommitError, Durability, LockMode, Member, MetadataStore, StorageError, View};
+use layerhold::store::{
+    Batch, CommitError, Durability, LockMode, Member, MetadataStore, Milestone, StorageError, View,
+};
 use layerhold_testkit::fs::SimFileSystem;
 
 /// A table that takes a group only while its gate is open, none where it is broken, and panics once where it is to.
@@ -57,9 +59,11 @@ impl Table for Gated {
     }
 }
 
-/// A store over a gated table, and what was asked of the next group.
+/// A store over a gated table, and how far its groups came.
 struct Line {
     store: Journaled<Gated>,
+    /// The last group that is committed.
+    committed: AtomicU64,
     /// The last group that asked for the next one.
     asked: AtomicU64,
     _dir: tempfile::TempDir,
@@ -71,18 +75,26 @@ impl Line {
         let fs: Arc<dyn FileSystem> = Arc::new(RealFileSystem::new(dir.path().to_owned()).unwrap());
         let options = JournaledOptions::default().with_guard_checks(false);
         let store = Journaled::create(fs, Gated::default(), [1; 16], options).unwrap();
-        Self { store, asked: AtomicU64::new(0), _dir: dir }
+        Self { store, committed: AtomicU64::new(0), asked: AtomicU64::new(0), _dir: dir }
     }
 
     fn commit(&self, sequence: u64) -> Result<(), CommitError> {
         let mut batch = Batch::new();
         batch.put(b"row", &sequence.to_be_bytes());
-        let group = [Member { locks: self.store.lock_and_get(&[]).unwrap(), batch }];
-        self.store.commit(&group, sequence, Durability::Synced, &mut || self.asked.store(sequence, Ordering::SeqCst))
+        let group = [Member::new(self.store.lock_and_get(&[]).unwrap(), batch)];
+        self.store.commit(&group, sequence, Durability::Synced, &mut |milestone| match milestone {
+            Milestone::Committed => self.committed.store(sequence, Ordering::SeqCst),
+            Milestone::Next => self.asked.store(sequence, Ordering::SeqCst),
+        })
     }
 
-    /// Commits a second group while the first one is being applied; gives which of them had asked for the next one before
-    /// the first was through, and what came of both.
+    /// What a view shows.
+    fn shown(&self) -> u64 {
+        u64::from_be_bytes(self.store.view().unwrap().get(b"row").unwrap().unwrap().try_into().unwrap())
+    }
+
+    /// Commits a second group while the first one is being applied, and sees that both are committed before the first is
+    /// through; gives which of them had asked for the next one by then, and what came of both.
     #[expect(clippy::disallowed_methods, reason = "a test may look at the clock")]
     fn two_groups(&self) -> (u64, [Result<(), CommitError>; 2]) {
         self.store.table().shut(true);
@@ -93,6 +105,14 @@ impl Line {
                 std::thread::yield_now();
             }
             let second = scope.spawn(|| self.commit(2));
+            while self.committed.load(Ordering::SeqCst) < 2 && begin.elapsed() < Duration::from_secs(20) {
+                std::thread::yield_now();
+            }
+            assert_eq!(self.shown(), 2);
+            assert!(
+                self.store.table().view().unwrap().get(b"row").unwrap().is_none(),
+                "the table has nothing of it yet"
+            );
             std::thread::sleep(Duration::from_millis(200));
             let asked = self.asked.load(Ordering::SeqCst);
             self.store.table().shut(false);
@@ -109,19 +129,29 @@ fn one_group_is_synced_while_one_is_applied_and_no_more() {
     let (asked, ended) = line.two_groups();
     assert!(ended.iter().all(Result::is_ok), "{ended:?}");
     assert_eq!((asked, line.asked.load(Ordering::SeqCst)), (1, 2));
-    assert_eq!(line.store.view().unwrap().get(b"row").unwrap().unwrap(), 2_u64.to_be_bytes());
+    assert_eq!(line.shown(), 2);
+    assert!(
+        line.store.table().view().unwrap().get(b"row").unwrap().is_some(),
+        "nothing is shown beside the table for good"
+    );
 }
 
+/// Goal: what was acknowledged is read back even where the table does not take it, in every way of reading, and nothing more is
+/// committed.
 #[test]
-fn a_group_behind_one_that_could_not_be_applied_is_unknown_and_asks_for_no_other() {
+fn groups_that_could_not_be_applied_are_shown_and_ask_for_no_other() {
     let line = Line::new();
     line.store.table().broken.store(true, Ordering::SeqCst);
     let (_, ended) = line.two_groups();
-    for unknown in &ended {
-        assert!(matches!(unknown, Err(CommitError::Unknown(_))), "{unknown:?}");
+    for failed in &ended {
+        assert!(matches!(failed, Err(CommitError::Unknown(_))), "{failed:?}");
     }
     assert_eq!(line.asked.load(Ordering::SeqCst), 1);
     assert!(matches!(line.commit(3), Err(CommitError::Failed(StorageError::Poisoned { .. }))));
+    let expected = [Some(2_u64.to_be_bytes().to_vec())];
+    assert_eq!(line.shown(), 2);
+    assert_eq!(line.store.peek(&[b"row"]).unwrap().to_vec(), expected);
+    assert_eq!(line.store.lock_and_get(&[(b"row", LockMode::Shared)]).unwrap().values().to_vec(), expected);
 }
 
 /// Goal: rows are kept for those who only look, without a lock, and neither a lock nor a look ever shows an older one than was
@@ -150,7 +180,7 @@ fn what_is_kept_of_a_row_is_what_was_committed_last() {
         }
         let mut sequence = line.lock().unwrap();
         *sequence += 1;
-        store.commit(&[Member { locks, batch }], *sequence, Durability::Synced, &mut || ()).unwrap();
+        store.commit(&[Member::new(locks, batch)], *sequence, Durability::Synced, &mut |_| ()).unwrap();
     };
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
@@ -184,9 +214,9 @@ fn a_panic_in_the_middle_of_a_commit_ends_all_writing() {
         let store = Journaled::create(fs, Gated::default(), [1; 16], options).unwrap();
         let commit = |sequence: u64, durability| {
             let mut batch = Batch::new();
-            batch.put(b"key", b"value");
-            let member = Member { locks: store.lock_and_get(&[]).unwrap(), batch };
-            store.commit(&[member], sequence, durability, &mut || ())
+            batch.put(b"key", &sequence.to_be_bytes());
+            let member = Member::new(store.lock_and_get(&[]).unwrap(), batch);
+            store.commit(&[member], sequence, durability, &mut |_| ())
         };
         commit(1, Durability::Synced).unwrap();
         store.table().panics.store(true, Ordering::SeqCst);
@@ -197,6 +227,10 @@ fn a_panic_in_the_middle_of_a_commit_ends_all_writing() {
             assert!(matches!(refused, CommitError::Failed(StorageError::Poisoned { .. })), "{refused:?}");
         }
         assert!(matches!(store.maintain(), Err(StorageError::Poisoned { .. })));
-        assert!(store.view().unwrap().get(b"key").unwrap().is_some(), "reads go on");
+        // Reads go on, and what was acknowledged before the panic is there.
+        let expected = Some(if durability == Durability::Synced { 2_u64 } else { 1 }.to_be_bytes().to_vec());
+        assert_eq!(store.view().unwrap().get(b"key").unwrap(), expected);
+        let locks = store.lock_and_get(&[(b"key", LockMode::Exclusive)]).unwrap();
+        assert_eq!(locks.values().to_vec(), [expected]);
     }
 }

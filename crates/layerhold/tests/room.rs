@@ -280,8 +280,8 @@ fn a_failed_sync_of_the_journals_directory_ends_all_writing() {
         let commit = |sequence: u64| {
             let mut batch = Batch::new();
             batch.put(b"key", &[7; 3000]);
-            let member = Member { locks: store.lock_and_get(&[]).unwrap(), batch };
-            store.commit(&[member], sequence, Durability::Synced, &mut || ())
+            let member = Member::new(store.lock_and_get(&[]).unwrap(), batch);
+            store.commit(&[member], sequence, Durability::Synced, &mut |_| ())
         };
         (1..=groups).for_each(|sequence| commit(sequence).unwrap());
         let arm = |nth| {

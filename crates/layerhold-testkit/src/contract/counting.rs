@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use layerhold::store::{
-    CommitError, Direction, Durability, KeyRange, LockMode, LockSet, Member, MetadataStore, StorageError, View, Visit,
+    CommitError, Direction, Durability, KeyRange, LockMode, LockSet, Member, MetadataStore, Milestone, StorageError,
+    View, Visit,
 };
 
 /// Passes every call on and counts those that a database across a network would have to be asked for.
@@ -82,10 +83,10 @@ impl<S: MetadataStore + ?Sized> MetadataStore for CountingMetadataStore<S> {
         group: &[Member],
         last_sequence: u64,
         durability: Durability,
-        next: &mut dyn FnMut(),
+        reached: &mut dyn FnMut(Milestone),
     ) -> Result<(), CommitError> {
         self.commits.fetch_add(1, Ordering::Relaxed);
-        self.inner.commit(group, last_sequence, durability, next)
+        self.inner.commit(group, last_sequence, durability, reached)
     }
 
     fn recovered_sequence(&self) -> u64 {

@@ -1,13 +1,17 @@
 //! What every metadata store must do, apart from surviving crashes.
 #![expect(clippy::disallowed_methods, reason = "waits are measured with the machine's clock, between real threads")]
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use layerhold::store::{Batch, Direction, Durability, KeyRange, LockMode, Member, MetadataStore, StorageError, View};
+use layerhold::store::batch::Write;
+use layerhold::store::{
+    Batch, Direction, Durability, KeyRange, LockMode, Member, MetadataStore, Milestone, StorageError, View,
+};
 
 /// How long the subject's stores wait for a lock.
 pub const LOCK_WAIT_MS: u64 = 400;
@@ -31,6 +35,7 @@ pub fn check(subject: &mut dyn Subject) {
     scans_keep_to_their_bounds(&*subject.create());
     a_view_is_one_moment(&*subject.create());
     members_apply_in_order_and_together(&*subject.create());
+    a_committed_group_is_seen_at_once_and_whole(&*subject.create());
     a_large_group_is_like_a_small_one(&*subject.create());
     groups_overlap_and_keep_their_order(&subject.create());
     locks_are_held_and_waits_end(&subject.create());
@@ -58,13 +63,31 @@ fn member(store: &dyn MetadataStore, writes: &[(&[u8], Option<&[u8]>)]) -> Membe
             None => batch.delete(key),
         }
     }
-    Member { locks: store.lock_and_get(&rows).unwrap(), batch }
+    Member::new(store.lock_and_get(&rows).unwrap(), batch)
 }
 
 fn commit(store: &dyn MetadataStore, group: Vec<Member>, sequence: u64, durability: Durability) {
-    let mut calls = 0;
-    store.commit(&group, sequence, durability, &mut || calls += 1).unwrap();
-    assert_eq!(calls, 1, "the following group is let in exactly once");
+    let mut milestones = Vec::new();
+    let mut reached = |milestone| {
+        milestones.push(milestone);
+        let view = store.view().unwrap();
+        for (key, value) in last_writes(&group) {
+            assert_eq!(view.get(key).unwrap().as_deref(), value, "not seen at {milestone:?}: {}", key.escape_ascii());
+        }
+    };
+    store.commit(&group, sequence, durability, &mut reached).unwrap();
+    assert_eq!(milestones, [Milestone::Committed, Milestone::Next]);
+}
+
+/// What a group makes of each row that it writes.
+fn last_writes(group: &[Member]) -> BTreeMap<&[u8], Option<&[u8]>> {
+    let writes = group.iter().flat_map(|member| member.batch.iter());
+    writes
+        .map(|write| match write {
+            Write::Put { key, value } => (key, Some(value)),
+            Write::Delete { key } => (key, None),
+        })
+        .collect()
 }
 
 fn get(store: &dyn MetadataStore, key: &[u8]) -> Option<Vec<u8>> {
@@ -177,15 +200,45 @@ fn a_view_is_one_moment(store: &dyn MetadataStore) {
 fn members_apply_in_order_and_together(store: &dyn MetadataStore) {
     // Rows that the committer itself adds have no lock; here each member holds what it writes.
     let mut first = member(store, &[(b"a", Some(b"1")), (b"b", Some(b"1"))]);
-    first.batch.delete(b"a");
-    first.batch.put(b"a", b"last write wins");
+    let batch = Arc::make_mut(&mut first.batch);
+    batch.delete(b"a");
+    batch.put(b"a", b"last write wins");
     let second = member(store, &[(b"c", Some(b"2"))]);
-    let empty = Member { locks: store.lock_and_get(&[]).unwrap(), batch: Batch::new() };
+    let empty = Member::new(store.lock_and_get(&[]).unwrap(), Batch::new());
     commit(store, vec![first, empty, second], 3, Durability::Synced);
     let view = store.view().unwrap();
     let rows = scan(&*view, b"a", b"z", Direction::Forward);
     let expected: [(&[u8], &[u8]); 3] = [(b"a", b"last write wins"), (b"b", b"1"), (b"c", b"2")];
     assert_eq!(rows, expected.map(|(key, value)| (key.to_vec(), value.to_vec())));
+}
+
+fn a_committed_group_is_seen_at_once_and_whole(store: &dyn MetadataStore) {
+    put(store, 1, &[(b"a", Some(b"1")), (b"b", Some(b"1")), (b"c", Some(b"1")), (b"e", Some(b"1"))]);
+    let group = vec![
+        member(store, &[(b"b", None), (b"c", Some(b"2")), (b"d", Some(b"2"))]),
+        member(store, &[(b"a", None), (b"f", Some(b"3"))]),
+    ];
+    let expected = [(b"c", b"2"), (b"d", b"2"), (b"e", b"1"), (b"f", b"3")].map(|(k, v)| (k.to_vec(), v.to_vec()));
+    let check = |view: &dyn View| {
+        assert_eq!(scan(view, b"a", b"z", Direction::Forward), expected);
+        let backward: Vec<_> = expected.iter().rev().cloned().collect();
+        assert_eq!(scan(view, b"a", b"z", Direction::Backward), backward);
+        let found = view.get_many(&[b"f", b"a", b"e", b"b", b"g"]).unwrap();
+        assert_eq!(found, [Some(b"3".to_vec()), None, Some(b"1".to_vec()), None, None]);
+    };
+    let mut kept = Vec::new();
+    store
+        .commit(&group, 3, Durability::Synced, &mut |_| {
+            let view = store.view().unwrap();
+            check(&*view);
+            kept.push(view);
+        })
+        .unwrap();
+    drop(group);
+    put(store, 4, &[(b"d", None), (b"b", Some(b"4"))]);
+    // What was seen once stays as it was for whoever still looks.
+    assert_eq!(kept.len(), 2);
+    kept.iter().for_each(|view| check(&**view));
 }
 
 fn a_large_group_is_like_a_small_one(store: &dyn MetadataStore) {
@@ -217,9 +270,11 @@ impl Line {
         drop(state);
         let group = group(sequence);
         store
-            .commit(&group, sequence, Durability::Synced, &mut || {
-                self.next.lock().unwrap().1 = false;
-                self.free.notify_one();
+            .commit(&group, sequence, Durability::Synced, &mut |milestone| {
+                if milestone == Milestone::Next {
+                    self.next.lock().unwrap().1 = false;
+                    self.free.notify_one();
+                }
             })
             .unwrap();
         sequence
@@ -291,7 +346,7 @@ fn locks_are_held_and_waits_end(store: &Arc<dyn MetadataStore>) {
     waiter.join().unwrap();
     // A commit leaves the locks with its member, however it ends.
     let group = vec![member(&**store, &[(b"d", Some(b"1"))])];
-    store.commit(&group, 1, Durability::Synced, &mut || ()).unwrap();
+    store.commit(&group, 1, Durability::Synced, &mut |_| ()).unwrap();
     assert!(store.lock_and_get(&[(b"d", S)]).is_err());
     drop(group);
     assert_eq!(store.lock_and_get(&[(b"d", S)]).unwrap().values().to_vec(), [Some(b"1".to_vec())]);
@@ -308,7 +363,7 @@ fn locked_values_are_the_latest(store: &Arc<dyn MetadataStore>) {
                     let value = locks.values().get(0).map_or(0, |v| u64::from_be_bytes(v.try_into().unwrap()));
                     let mut batch = Batch::new();
                     batch.put(b"counter", &(value + 1).to_be_bytes());
-                    line.commit(&*store, |_| vec![Member { locks, batch }]);
+                    line.commit(&*store, |_| vec![Member::new(locks, batch)]);
                 }
             })
         })

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use layerhold::store::fs::FileSystem;
 use layerhold::store::journaled::{Journaled, JournaledOptions};
 use layerhold::store::mem::MemTable;
-use layerhold::store::{Batch, CommitError, Direction, Durability, KeyRange, Member, MetadataStore, StorageError};
+use layerhold::store::{
+    Batch, CommitError, Direction, Durability, KeyRange, Member, MetadataStore, Milestone, StorageError,
+};
 
 /// The store under test.
 pub type Store = Journaled<MemTable>;
@@ -136,11 +138,12 @@ impl Run {
                 batch.delete(&gone);
                 rows.remove(&gone);
             }
-            group.push(Member { locks: store.lock_and_get(&[]).unwrap(), batch });
+            group.push(Member::new(store.lock_and_get(&[]).unwrap(), batch));
         }
-        let mut calls = 0_u32;
-        let outcome = store.commit(&group, last, Durability::Synced, &mut || calls += 1);
-        assert_eq!(calls, u32::from(outcome.is_ok()), "the next group is let in once this one is durable: {outcome:?}");
+        let mut milestones = Vec::new();
+        let outcome = store.commit(&group, last, Durability::Synced, &mut |milestone| milestones.push(milestone));
+        let expected: &[_] = if outcome.is_ok() { &[Milestone::Committed, Milestone::Next] } else { &[] };
+        assert_eq!(milestones, expected, "{outcome:?}");
         // A group that certainly failed leaves no state behind.
         match &outcome {
             Ok(()) => self.acknowledged = last,
@@ -157,8 +160,8 @@ impl Run {
         for half in ["a", "b"] {
             batch.put(format!("relaxed/{}/{half}", self.relaxed).as_bytes(), b"");
         }
-        let group = [Member { locks: store.lock_and_get(&[]).unwrap(), batch }];
-        store.commit(&group, 0, Durability::Relaxed, &mut || ())
+        let group = [Member::new(store.lock_and_get(&[]).unwrap(), batch)];
+        store.commit(&group, 0, Durability::Relaxed, &mut |_| ())
     }
 
     /// Asserts that `store` is in one of the states that this run may leave, and answers its sequence number.

@@ -15,7 +15,7 @@ use crate::name::Principal;
 use crate::store::fs::OpenMode;
 use crate::store::journal::{self, StoreId, Survey};
 use crate::store::mem::MemTable;
-use crate::store::overlay::Overlay;
+use crate::store::overlay::{Overlay, over};
 use crate::store::table::Table;
 use crate::store::{Batch, Direction, StorageError, View};
 
@@ -315,7 +315,7 @@ impl Facts {
         }
         let nothing = MemTable::new();
         let below = self.table.as_ref().map_or_else(|| nothing.view(), |table| table.view())?;
-        names_a_file(&*above.over(below))
+        names_a_file(&*over(&above, below))
     }
 
     /// The table, what it holds, and the journal over it, for those who only look.

@@ -11,8 +11,11 @@ use super::cache::RowCache;
 use super::fs::{FileSystem, OpenMode};
 use super::journal::{self, Ahead, Decided, Journal, StoreId};
 use super::lock::{LockGuard, LockTable};
+use super::pending::Pending;
 use super::table::Table;
-use super::{Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, StorageError, Values, View};
+use super::{
+    Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, Milestone, StorageError, Values, View,
+};
 use crate::clock::{Clock, Spawner, SystemClock};
 
 /// How often a table that takes no writes is asked whether it does again.
@@ -104,8 +107,8 @@ impl JournaledOptions {
 /// A [`MetadataStore`] over a [`Table`] and a journal of its own (docs/format.md, "Journal").
 ///
 /// A group is durable when its record in the journal is, with one sync. It is applied to the table after that, in the
-/// order of the journal, so readers see nothing that a crash can take back. While one group is applied, the next one
-/// is written.
+/// order of the journal, so readers see nothing that a crash can take back. Until it is in the table, readers see it over the
+/// table: its callers need not wait for that. While one group is applied, the next one is written.
 pub struct Journaled<T> {
     fs: Arc<dyn FileSystem>,
     table: T,
@@ -116,6 +119,7 @@ pub struct Journaled<T> {
     journal: Arc<Mutex<Journal>>,
     ahead: Ahead,
     turns: Turns,
+    pending: Pending,
     recovered_sequence: u64,
     applied_sequence: AtomicU64,
     // Held during maintenance, which is one thread's work at a time; the sequence up to which the table is flushed.
@@ -229,6 +233,7 @@ impl<T: Table> Journaled<T> {
             journal: Arc::new(Mutex::new(journal)),
             ahead,
             turns: Turns::default(),
+            pending: Pending::default(),
             recovered_sequence: recovered,
             applied_sequence: AtomicU64::new(recovered),
             // Nothing is taken back before this handle has seen a flush of its own.
@@ -249,15 +254,16 @@ impl<T: Table> Journaled<T> {
 
     /// Runs `work`; should it panic, nothing more is written: what it left half done is for the next opening to judge.
     fn guarded<R>(&self, work: impl FnOnce() -> R) -> R {
-        struct Unwinding<'a>(&'a Mutex<Option<String>>, &'a RowCache);
-        impl Drop for Unwinding<'_> {
+        struct Unwinding<'a, T>(&'a Journaled<T>);
+        impl<T> Drop for Unwinding<'_, T> {
             fn drop(&mut self) {
-                self.0.lock().get_or_insert_with(|| "a commit panicked".to_owned());
-                // The table may hold what was not followed yet, and reads go on.
-                self.1.clear();
+                self.0.poison.lock().get_or_insert_with(|| "a commit panicked".to_owned());
+                // The table may hold what was not followed yet, or lack what was acknowledged, and reads go on.
+                self.0.pending.stick();
+                self.0.rows.clear();
             }
         }
-        let unwinding = Unwinding(&self.poison, &self.rows);
+        let unwinding = Unwinding(self);
         let done = work();
         std::mem::forget(unwinding);
         done
@@ -290,7 +296,7 @@ impl<T: Table> Journaled<T> {
         self.poison.lock().get_or_insert(text);
     }
 
-    /// The first half of a commit: durable in the journal, with a place in the order of applying.
+    /// The first half of a commit: durable in the journal, shown to readers, with a place in the order of applying.
     fn journal(&self, group: &[Member], last_sequence: u64, durability: Durability) -> Result<Turn<'_>, CommitError> {
         let mut journal = self.lock_journal().map_err(CommitError::Failed)?;
         // Under the lock: whoever failed before this group has said so.
@@ -310,6 +316,9 @@ impl<T: Table> Journaled<T> {
         }
         let due = if self.ahead.is_possible() { journal.spare_due() } else { None };
         let (turn, bytes) = (self.turns.issue(), journal.segment_bytes());
+        if durability == Durability::Synced {
+            self.pending.show(group);
+        }
         drop(journal);
         if let Some(path) = due {
             self.ahead.make(&self.fs, &self.journal, path, bytes);
@@ -317,17 +326,19 @@ impl<T: Table> Journaled<T> {
         Ok(turn)
     }
 
-    /// The second half, when it is the group's turn: visible.
+    /// The second half, when it is the group's turn: in the table.
     fn apply(&self, group: &[Member], last_sequence: u64, durability: Durability) -> Result<(), StorageError> {
-        let batches: Vec<&Batch> = group.iter().map(|member| &member.batch).collect();
+        let batches: Vec<&Batch> = group.iter().map(|member| &*member.batch).collect();
         let sequence = (durability == Durability::Synced).then_some(last_sequence);
         if let Err(error) = self.table.apply(&batches, sequence) {
+            self.pending.stick();
             self.rows.clear();
             self.poison(&error);
             return Err(error);
         }
         if let Some(sequence) = sequence {
             self.applied_sequence.store(sequence, Ordering::Release);
+            self.pending.applied();
         }
         Ok(())
     }
@@ -404,6 +415,9 @@ impl<T: Table> Journaled<T> {
 
     /// Reads rows from the cache, and from the table what is not there.
     fn read_through(&self, keys: &[&[u8]]) -> Result<Values, StorageError> {
+        if self.pending.is_stuck() {
+            return Ok(self.view()?.get_many(keys)?.into());
+        }
         let mut values = Values::with_capacity(keys.len());
         let (mut asked, mut unknown) = (Vec::new(), Vec::new());
         for (at, key) in keys.iter().enumerate() {
@@ -429,7 +443,7 @@ impl<T: Table> Journaled<T> {
     fn check_guards(&self, group: &[Member]) {
         for member in group {
             let guard = member.locks.guard().downcast_ref::<LockGuard>();
-            for Write::Put { key, .. } | Write::Delete { key } in &member.batch {
+            for Write::Put { key, .. } | Write::Delete { key } in member.batch.iter() {
                 assert!(
                     (self.options.unguarded)(key) || guard.is_some_and(|guard| guard.holds_exclusive(key)),
                     "a row is written that is not held exclusive key={}",
@@ -454,7 +468,7 @@ impl<T: Table> MetadataStore for Journaled<T> {
     }
 
     fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
-        self.table.view()
+        self.pending.view(&self.table)
     }
 
     fn commit(
@@ -462,9 +476,9 @@ impl<T: Table> MetadataStore for Journaled<T> {
         group: &[Member],
         last_sequence: u64,
         durability: Durability,
-        next: &mut dyn FnMut(),
+        reached: &mut dyn FnMut(Milestone),
     ) -> Result<(), CommitError> {
-        self.guarded(|| self.commit_group(group, last_sequence, durability, next))
+        self.guarded(|| self.commit_group(group, last_sequence, durability, reached))
     }
 
     fn recovered_sequence(&self) -> u64 {
@@ -500,13 +514,16 @@ impl<T: Table> Journaled<T> {
         group: &[Member],
         last_sequence: u64,
         durability: Durability,
-        next: &mut dyn FnMut(),
+        reached: &mut dyn FnMut(Milestone),
     ) -> Result<(), CommitError> {
         if self.options.check_guards {
             self.check_guards(group);
         }
         self.wait_while_stalled().map_err(CommitError::Failed)?;
         let turn = self.journal(group, last_sequence, durability)?;
+        if durability == Durability::Synced {
+            reached(Milestone::Committed);
+        }
         let uncertain = |error| match durability {
             Durability::Synced => CommitError::Unknown(error),
             Durability::Relaxed => CommitError::Failed(error),
@@ -517,9 +534,15 @@ impl<T: Table> Journaled<T> {
         })?;
         // One group is synced while one is applied, and no more: where applying takes longer, those who come meanwhile
         // make one large group, not many that cost a sync each and then stand in line here.
-        next();
+        if durability == Durability::Synced {
+            reached(Milestone::Next);
+        }
         self.apply(group, last_sequence, durability).map_err(uncertain)?;
         turn.done();
+        if durability == Durability::Relaxed {
+            reached(Milestone::Committed);
+            reached(Milestone::Next);
+        }
         self.follow(group);
         if durability == Durability::Synced {
             self.seal();

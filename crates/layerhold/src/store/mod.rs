@@ -12,6 +12,7 @@
 
 use std::any::Any;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 pub mod batch;
 pub mod blobs;
@@ -27,6 +28,7 @@ pub mod lock;
 pub mod mem;
 mod mmap;
 pub(crate) mod overlay;
+mod pending;
 pub(crate) mod readonly;
 pub mod real;
 #[cfg(feature = "rocksdb")]
@@ -58,13 +60,30 @@ pub enum Durability {
     Relaxed,
 }
 
-/// One transaction's writes, with the locks it holds until it is acknowledged.
+/// How far a group has come while [`MetadataStore::commit`] is at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Milestone {
+    /// It is as durable as it was asked to be, and every view made from now on shows it: whoever wrote it may be told.
+    Committed,
+    /// The store can take the following group.
+    Next,
+}
+
+/// One transaction's writes, with the locks it holds until they are applied.
 #[derive(Debug)]
 pub struct Member {
     /// The rows that are held; released when the member is dropped.
     pub locks: LockSet,
-    /// What to write.
-    pub batch: Batch,
+    /// What to write. Shared: readers may look at it while it is applied.
+    pub batch: Arc<Batch>,
+}
+
+impl Member {
+    /// A member that writes `batch` under `locks`.
+    #[must_use]
+    pub fn new(locks: LockSet, batch: Batch) -> Self {
+        Self { locks, batch: Arc::new(batch) }
+    }
 }
 
 /// Rows that are locked, with the values they had once the locks were held.
@@ -135,7 +154,8 @@ pub trait View {
 
 /// An ordered, transactional map of rows.
 ///
-/// Keys are compared as byte strings. A row is visible to readers only once the group that wrote it is durable.
+/// Keys are compared as byte strings. A row is visible to readers only once the group that wrote it is durable, and before
+/// anybody is told that it is.
 pub trait MetadataStore: Send + Sync {
     /// Locks every row in one sorted step, then reads them.
     ///
@@ -149,9 +169,9 @@ pub trait MetadataStore: Send + Sync {
         self.lock_and_get(rows).map(Some)
     }
 
-    /// Values of rows, present or not, in the order of the keys. Unlike those of a view they need not belong together, and a
-    /// commit that has not returned yet may be among them or not, whatever a view showed: good for a guess that is judged
-    /// again under locks, and cheaper where rows are asked for often.
+    /// Values of rows, present or not, in the order of the keys. Unlike those of a view they need not belong together, and
+    /// what a commit that has not returned yet writes may be among them or not, whatever a view showed or its callers were
+    /// told: good for a guess that is judged again under locks, and cheaper where rows are asked for often.
     fn peek(&self, keys: &[&[u8]]) -> Result<Values, StorageError> {
         Ok(self.view()?.get_many(keys)?.into())
     }
@@ -165,9 +185,11 @@ pub trait MetadataStore: Send + Sync {
     /// synced group to the next and is what [`MetadataStore::recovered_sequence`] answers after reopening. For
     /// [`Durability::Relaxed`] it is ignored.
     ///
-    /// `next` is called once, as soon as the store can take the following group, which may then be handed in by another
-    /// thread; groups are applied in the order in which they became durable. It is not called for a group that fails
-    /// before that: nothing can rest on such a group, and where it is certainly absent its sequence numbers are free.
+    /// `reached` is told of each [`Milestone`] once, in their order. After [`Milestone::Next`] another thread may hand in
+    /// the following group; groups are applied in the order in which they became durable. A group that fails before
+    /// [`Milestone::Committed`] reaches neither: nothing can rest on it, and where it is certainly absent its sequence
+    /// numbers are free. An error after [`Milestone::Committed`] takes nothing back, it says that the store takes no other
+    /// group.
     ///
     /// The locks stay with the members: the caller releases them after this returns, whatever it returns.
     ///
@@ -179,7 +201,7 @@ pub trait MetadataStore: Send + Sync {
         group: &[Member],
         last_sequence: u64,
         durability: Durability,
-        next: &mut dyn FnMut(),
+        reached: &mut dyn FnMut(Milestone),
     ) -> Result<(), CommitError>;
 
     /// The sequence number that the store had when it was opened; 0 for a new one.

@@ -1,7 +1,7 @@
 //! Rows in memory over a table that is only read.
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::{Bound, ControlFlow, Deref};
 
 use super::batch::Write;
 use super::{Batch, Direction, KeyRange, StorageError, View, Visit};
@@ -9,7 +9,7 @@ use super::{Batch, Direction, KeyRange, StorageError, View, Visit};
 /// A key, and its value or that it was deleted.
 type Row<'a> = (&'a Vec<u8>, &'a Option<Vec<u8>>);
 
-/// What groups put and deleted that the table below does not hold.
+/// What groups put and deleted that the table below does not hold, or does not hold yet.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
     rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
@@ -24,25 +24,35 @@ impl Overlay {
             };
         }
     }
+}
 
-    /// A view of `below` with these rows over it.
-    pub(crate) fn over<'a>(&'a self, below: Box<dyn View + 'a>) -> Box<dyn View + 'a> {
-        Box::new(Over { overlay: self, below })
+impl AsRef<Self> for Overlay {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
 
-struct Over<'a> {
-    overlay: &'a Overlay,
+/// A view of `below` with the rows of `overlay` over it.
+pub(crate) fn over<'a, O>(overlay: O, below: Box<dyn View + 'a>) -> Box<dyn View + 'a>
+where
+    O: Deref<Target: AsRef<Overlay>> + 'a,
+{
+    Box::new(Over { overlay, below })
+}
+
+struct Over<'a, O> {
+    overlay: O,
     below: Box<dyn View + 'a>,
 }
 
-impl View for Over<'_> {
+impl<O: Deref<Target: AsRef<Overlay>>> View for Over<'_, O> {
     fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
-        let missing: Vec<&[u8]> = keys.iter().copied().filter(|key| !self.overlay.rows.contains_key(*key)).collect();
+        let above = &self.overlay.as_ref().rows;
+        let missing: Vec<&[u8]> = keys.iter().copied().filter(|key| !above.contains_key(*key)).collect();
         let mut below = self.below.get_many(&missing)?.into_iter();
         Ok(keys
             .iter()
-            .map(|key| match self.overlay.rows.get(*key) {
+            .map(|key| match above.get(*key) {
                 Some(value) => value.clone(),
                 None => below.next().flatten(),
             })
@@ -54,9 +64,10 @@ impl View for Over<'_> {
             return Ok(());
         }
         let bounds = (Bound::Included(range.start.as_slice()), Bound::Excluded(range.end.as_slice()));
+        let rows = self.overlay.as_ref().rows.range::<[u8], _>(bounds);
         let mut over: Box<dyn Iterator<Item = Row<'_>>> = match direction {
-            Direction::Forward => Box::new(self.overlay.rows.range::<[u8], _>(bounds)),
-            Direction::Backward => Box::new(self.overlay.rows.range::<[u8], _>(bounds).rev()),
+            Direction::Forward => Box::new(rows),
+            Direction::Backward => Box::new(rows.rev()),
         };
         let comes_first = |one: &[u8], other: &[u8]| match direction {
             Direction::Forward => one < other,
@@ -136,7 +147,7 @@ mod tests {
             }
             table.apply(&[&below], None).unwrap();
             overlay.apply(&above);
-            let view = overlay.over(table.view().unwrap());
+            let view = over(&overlay, table.view().unwrap());
             for limit in 1..=5 {
                 let forward = rows(view.as_ref(), Direction::Forward, limit);
                 assert_eq!(forward, expected[..limit.min(expected.len())], "case {case}");

@@ -1,9 +1,9 @@
 //! A store that is only shown: a table that is not written, and over it the groups that its journal still holds.
 
 use super::journal::StoreId;
-use super::overlay::Overlay;
+use super::overlay::{Overlay, over};
 use super::table::Table;
-use super::{Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, StorageError, View};
+use super::{Batch, CommitError, Durability, LockMode, LockSet, Member, MetadataStore, Milestone, StorageError, View};
 
 /// See the module. Its groups are held in memory, as much as the journal holds of them.
 pub(crate) struct ReadOnly {
@@ -38,10 +38,10 @@ impl MetadataStore for ReadOnly {
     }
 
     fn view(&self) -> Result<Box<dyn View + '_>, StorageError> {
-        Ok(self.overlay.over(self.table.view()?))
+        Ok(over(&self.overlay, self.table.view()?))
     }
 
-    fn commit(&self, _: &[Member], _: u64, _: Durability, _: &mut dyn FnMut()) -> Result<(), CommitError> {
+    fn commit(&self, _: &[Member], _: u64, _: Durability, _: &mut dyn FnMut(Milestone)) -> Result<(), CommitError> {
         Err(CommitError::Failed(refused()))
     }
 

@@ -1,9 +1,9 @@
 //! The group committer: transactions that are ready at the same time become durable with one sync.
 //!
 //! The first waiter leads: it takes everything that is queued, gives each member its sequence, adds change-log and
-//! operation rows, folds counter deltas, and hands the group to the store. As soon as the store can take the next
-//! group, the first of those who queued up meanwhile leads that one, so that one group is applied while the next one
-//! is being synced. Members keep their locks until their group is applied.
+//! operation rows, folds counter deltas, and hands the group to the store. Its members are told as soon as it is durable
+//! and readers see it. As soon as the store can take the next group, the first of those who queued up meanwhile leads that
+//! one, so that one group is applied while the next one is being synced. The locks of a group are held until it is applied.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::format::keys::{self, KeyBytes};
 use crate::format::values::{ClockRow, OperationRow, Row, UsageRow};
 use crate::name::Principal;
-use crate::store::{Batch, CommitError, Durability, LockSet, Member, MetadataStore, StorageError};
+use crate::store::{Batch, CommitError, Durability, LockSet, Member, MetadataStore, Milestone, StorageError};
 use crate::time::EngineTime;
 
 /// Adds to the four counters of one usage row.
@@ -90,7 +90,7 @@ const COUNTERS_KEPT: usize = 4_096;
 /// What the leader knows beyond what can be read.
 struct Ledger {
     last_sequence: u64,
-    applied_sequence: u64,
+    acknowledged_sequence: u64,
     /// Usage rows as they are after the last group that was formed. The committer alone writes them, so a row that is
     /// remembered need not be read.
     counters: HashMap<KeyBytes, Counter>,
@@ -139,7 +139,7 @@ impl Committer {
         time: EngineTime,
         wait_ms_max: u64,
     ) -> Self {
-        let ledger = Ledger { last_sequence, applied_sequence: last_sequence, counters: HashMap::new() };
+        let ledger = Ledger { last_sequence, acknowledged_sequence: last_sequence, counters: HashMap::new() };
         let (queue, ledger) = (Mutex::default(), Mutex::new(ledger));
         Self { store, clock, time, wait_ms_max, queue, ledger, poisoned: OnceLock::new() }
     }
@@ -155,8 +155,8 @@ impl Committer {
     }
 
     /// The sequence of the last acknowledged change.
-    pub(crate) fn applied_sequence(&self) -> u64 {
-        self.ledger.lock().applied_sequence
+    pub(crate) fn acknowledged_sequence(&self) -> u64 {
+        self.ledger.lock().acknowledged_sequence
     }
 
     /// An error once the outcome of a commit is not known, or one failed and no other can follow. Until the store is opened
@@ -256,8 +256,8 @@ impl Committer {
         if batch.is_empty() {
             return Ok(());
         }
-        let group = [Member { locks, batch }];
-        self.store.commit(&group, 0, Durability::Relaxed, &mut || {}).map_err(|error| match error {
+        let group = [Member::new(locks, batch)];
+        self.store.commit(&group, 0, Durability::Relaxed, &mut |_| {}).map_err(|error| match error {
             CommitError::Failed(error) | CommitError::Unknown(error) => error,
             CommitError::Conflict => StorageError::Unavailable { what: "an unsynced commit", waited_ms: 0 },
         })
@@ -268,24 +268,37 @@ impl Committer {
         let led = Led { committer: self, slots, stage: Cell::new(Stage::Forming), handed_over: Cell::new(false) };
         let group = self.form(&led.slots);
         if group.members.is_empty() {
-            led.stage.set(Stage::Told);
+            led.stage.set(Stage::Ended);
             return;
         }
         led.stage.set(Stage::Committing);
-        let outcome = self.store.commit(&group.members, group.last_sequence, Durability::Synced, &mut || {
-            led.handed_over.set(true);
-            self.hand_over();
-        });
-        self.settle(&group, &outcome, led.handed_over.get());
-        // The locks go before anybody is told, so that whoever is told finds them free.
+        let outcome =
+            self.store.commit(
+                &group.members,
+                group.last_sequence,
+                Durability::Synced,
+                &mut |milestone| match milestone {
+                    Milestone::Committed => {
+                        self.ledger.lock().acknowledged_sequence = group.last_sequence;
+                        led.stage.set(Stage::Committed);
+                        group.slots.iter().for_each(|(slot, sequence)| slot.finish(Ok(*sequence)));
+                    }
+                    Milestone::Next => {
+                        led.handed_over.set(true);
+                        self.hand_over();
+                    }
+                },
+            );
+        let committed = led.stage.get() == Stage::Committed;
+        self.settle(&group, &outcome, committed);
+        // The locks go before anybody is told of a failure, so that whoever tries again finds them free.
         drop(group.members);
-        for (slot, sequence) in group.slots {
-            slot.finish(match &outcome {
-                Ok(()) => Ok(sequence),
-                Err(error) => Err(Refusal::Store(repeat(error))),
-            });
+        if let Err(error) = &outcome
+            && !committed
+        {
+            group.slots.iter().for_each(|(slot, _)| slot.finish(Err(Refusal::Store(repeat(error)))));
         }
-        led.stage.set(Stage::Told);
+        led.stage.set(Stage::Ended);
     }
 
     /// Gives the next group to the first of those who wait, or lets the next submission lead.
@@ -336,9 +349,11 @@ impl Committer {
         }
         group.last_sequence = ledger.last_sequence;
         if let Some(last) = group.members.last_mut() {
-            last.batch.put(&keys::meta::clock(), &ClockRow { engine_ms, wall_ms }.encode());
+            // Nobody else has it yet.
+            let batch = Arc::make_mut(&mut last.batch);
+            batch.put(&keys::meta::clock(), &ClockRow { engine_ms, wall_ms }.encode());
             for (key, row) in touched {
-                last.batch.put(&key, &row.encode());
+                batch.put(&key, &row.encode());
                 let before = match ledger.counters.entry(key.clone()) {
                     Entry::Occupied(mut entry) => {
                         entry.get_mut().groups += 1;
@@ -399,10 +414,10 @@ impl Committer {
     }
 
     /// Brings the ledger up to date with what became of a group.
-    fn settle(&self, group: &Group, outcome: &Result<(), CommitError>, handed_over: bool) {
+    fn settle(&self, group: &Group, outcome: &Result<(), CommitError>, committed: bool) {
         let mut ledger = self.ledger.lock();
         // Nothing of the group is there and no later group was formed: its sequences and its counting are undone.
-        let undone = matches!(outcome, Err(CommitError::Failed(_) | CommitError::Conflict)) && !handed_over;
+        let undone = matches!(outcome, Err(CommitError::Failed(_) | CommitError::Conflict)) && !committed;
         for (key, before) in &group.counters {
             if let Entry::Occupied(mut entry) = ledger.counters.entry(key.clone()) {
                 entry.get_mut().groups -= 1;
@@ -417,7 +432,7 @@ impl Committer {
             ledger.counters.retain(|_, counter| counter.groups > 0);
         }
         match outcome {
-            Ok(()) => ledger.applied_sequence = ledger.applied_sequence.max(group.last_sequence),
+            Ok(()) => {}
             Err(_) if undone => {
                 ledger.last_sequence = group.first_sequence - 1;
                 // Whoever ends something because of a failed sync and cannot even commit that must not go on with its file.
@@ -460,14 +475,16 @@ enum Stage {
     Forming,
     /// It is in the store's hands.
     Committing,
-    /// Every member knows its outcome.
-    Told,
+    /// It is committed, every member knows, and the store is still at it.
+    Committed,
+    /// Every member knows its outcome, and the store is done with it.
+    Ended,
 }
 
 impl Drop for Led<'_> {
     fn drop(&mut self) {
         let stage = self.stage.get();
-        if stage != Stage::Told {
+        if stage != Stage::Ended {
             let cause = "the leader of a commit panicked";
             self.committer.poisoned.get_or_init(|| cause.to_owned());
             for slot in &self.slots {
@@ -516,7 +533,7 @@ fn complete_member(submission: Submission, sequence: u64, engine_ms: u64, wall_m
     let change = ChangeRow { operation_id, engine_ms, wall_ms, principal, event };
     batch.put(&keys::change(sequence), &change.encode());
     batch.put(&keys::operation(&operation_id.0), &OperationRow { sequence, arguments, result }.encode());
-    Member { locks, batch }
+    Member::new(locks, batch)
 }
 
 /// One store error is told to every member of the group.

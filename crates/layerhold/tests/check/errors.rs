@@ -13,7 +13,7 @@ use layerhold::store::journaled::{Journaled, JournaledOptions};
 use layerhold::store::local::LocalBlobStore;
 use layerhold::store::mem::MemTable;
 use layerhold::store::{
-    CommitError, Direction, Durability, KeyRange, LockMode, LockSet, Member, MetadataStore, View, Visit,
+    CommitError, Direction, Durability, KeyRange, LockMode, LockSet, Member, MetadataStore, Milestone, View, Visit,
 };
 use layerhold::{Components, Engine, StorageError, Stores};
 use layerhold_testkit::engine::{ManualClock, SeededEntropy, options};
@@ -80,9 +80,9 @@ impl MetadataStore for OneBadScan {
         group: &[Member],
         last_sequence: u64,
         durability: Durability,
-        next: &mut dyn FnMut(),
+        reached: &mut dyn FnMut(Milestone),
     ) -> Result<(), CommitError> {
-        self.inner.commit(group, last_sequence, durability, next)
+        self.inner.commit(group, last_sequence, durability, reached)
     }
 
     fn recovered_sequence(&self) -> u64 {

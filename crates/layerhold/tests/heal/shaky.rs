@@ -7,7 +7,7 @@ use layerhold::StorageError;
 use layerhold::store::journaled::Journaled;
 use layerhold::store::mem::MemTable;
 use layerhold::store::{
-    CommitError, Direction, Durability, KeyRange, LockMode, LockSet, Member, MetadataStore, View, Visit,
+    CommitError, Direction, Durability, KeyRange, LockMode, LockSet, Member, MetadataStore, Milestone, View, Visit,
 };
 
 pub(crate) struct Shaky {
@@ -87,13 +87,13 @@ impl MetadataStore for Shaky {
         group: &[Member],
         last_sequence: u64,
         durability: Durability,
-        next: &mut dyn FnMut(),
+        reached: &mut dyn FnMut(Milestone),
     ) -> Result<(), CommitError> {
         if self.refused.fetch_sub(1, Ordering::SeqCst) > 0 {
             let error = StorageError::Unavailable { what: "nothing", waited_ms: 0 };
             return Err(CommitError::Failed(error));
         }
-        self.inner.commit(group, last_sequence, durability, next)
+        self.inner.commit(group, last_sequence, durability, reached)
     }
 
     fn recovered_sequence(&self) -> u64 {

@@ -162,7 +162,7 @@ impl Rig {
             Some(value) => batch.put(key, value),
             None => batch.delete(key),
         }
-        self.metadata.commit(&[Member { locks, batch }], 0, Durability::Relaxed, &mut || {}).unwrap();
+        self.metadata.commit(&[Member::new(locks, batch)], 0, Durability::Relaxed, &mut |_| {}).unwrap();
     }
 
     pub(crate) fn blob_row(&self, digest: &Digest) -> BlobRow {

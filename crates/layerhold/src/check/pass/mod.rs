@@ -49,7 +49,7 @@ impl Examination<'_> {
         let inner = self.inner;
         self.estimate(inner.txn.store.view()?.as_ref())?;
         {
-            let applied = inner.txn.committer.applied_sequence();
+            let applied = inner.txn.committer.acknowledged_sequence();
             let view = inner.txn.store.view()?;
             let given = inner.txn.committer.given_sequence();
             let view = view.as_ref();
@@ -101,7 +101,7 @@ impl Examination<'_> {
             std::ops::ControlFlow::Continue(())
         })?;
         let low = super::judge::low_water(view)?;
-        let changes = self.inner.txn.committer.applied_sequence().saturating_sub(low.changes);
+        let changes = self.inner.txn.committer.acknowledged_sequence().saturating_sub(low.changes);
         self.rows_total = rows.saturating_add(changes.saturating_mul(2));
         self.bytes_total = if self.level >= Level::Bytes { bytes } else { 0 };
         Ok(())
