@@ -326,6 +326,7 @@ impl Table for Permitting {
 
 /// Goal: whoever is in a durable group goes on before the table has it, and reads what it wrote.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test may look at the clock")]
 fn members_of_a_durable_group_do_not_wait_for_the_table() {
     const CALLS: u8 = 8;
     let table = Permitting::default();
