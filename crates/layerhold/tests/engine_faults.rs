@@ -324,36 +324,39 @@ impl Table for Permitting {
     }
 }
 
-/// Goal: whoever is in a durable group goes on before the table has it, and reads what it wrote.
-#[test]
-#[expect(clippy::disallowed_methods, reason = "a test may look at the clock")]
-fn members_of_a_durable_group_do_not_wait_for_the_table() {
-    const CALLS: u8 = 8;
-    let table = Permitting::default();
+/// A repository that takes images without their blobs, in an engine over a table that takes what it is permitted.
+fn permitting() -> (Engine, Arc<Told<Permitting>>, Repository, SimFileSystem) {
+    let (table, fs, call) = (Permitting::default(), SimFileSystem::new(1), Call::anonymous());
     table.permit(100);
-    let (engine, metadata) = told(Arc::new(SimFileSystem::new(1)), table);
-    let call = Call::anonymous();
+    let (engine, metadata) = told(Arc::new(fs.clone()), table);
     let registry = RegistryName::parse("busy").unwrap();
     engine.create_registry(&registry, &call).unwrap();
     let name = RepositoryName::parse("app").unwrap();
     let settings = RepositorySettings { sparse_images: true, ..RepositorySettings::default() };
     engine.registry(&registry).create_repository(&name, &settings, &call).unwrap();
     let repository = engine.registry(&registry).repository(&name);
-    let table = metadata.inner.table();
-    *table.permits.lock() = 0;
-    let before = engine.sequence();
-    let returned = AtomicU32::new(0);
-    let count = || repository.describe().unwrap().usage.images;
-    let put = |number: u8| {
-        let config = Digest::sha256(&[number]);
-        let put = PutManifest::new(format!(
-            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":1}},"layers":[]}}"#
-        ));
-        let digest = repository.put_manifest(&put, &Call::anonymous()).unwrap().digest;
-        repository.describe_image(&Reference::Digest(digest).into()).unwrap();
-        returned.fetch_add(1, Ordering::SeqCst);
-    };
-    let put = &put;
+    (engine, metadata, repository, fs)
+}
+
+fn put_image(repository: &Repository, number: u8) -> Digest {
+    let config = Digest::sha256(&[number]);
+    let put = PutManifest::new(format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":1}},"layers":[]}}"#
+    ));
+    repository.put_manifest(&put, &Call::anonymous()).unwrap().digest
+}
+
+/// Runs `work` in as many threads while the table takes nothing: a put of an image is at it, another one behind that, and
+/// what the threads commit queues up. When the first is through they become one group, which is durable then and is not
+/// applied before `seen`. Whoever leads it waits for the table.
+#[expect(clippy::disallowed_methods, reason = "a test may look at the clock")]
+fn behind_the_table(
+    table: &Permitting,
+    repository: &Repository,
+    threads: u8,
+    work: impl Fn(u8) + Sync,
+    seen: impl Fn() -> bool,
+) {
     let wait = |what: &str, done: &dyn Fn() -> bool| {
         let begin = Instant::now();
         while !done() {
@@ -361,27 +364,73 @@ fn members_of_a_durable_group_do_not_wait_for_the_table() {
             std::thread::sleep(Duration::from_millis(5));
         }
     };
+    *table.permits.lock() = 0;
+    let (images, work) = (|| repository.describe().unwrap().usage.images, &work);
     std::thread::scope(|scope| {
         // Should one of what follows not hold, nobody is to wait for the table for ever.
         let _permit_all = PermitAll(table);
-        // The first group is at the table, the second behind it; the others queue up and become the third.
-        scope.spawn(move || put(0));
-        wait("the first is not seen", &|| count() == 1);
-        scope.spawn(move || put(1));
-        wait("the second is not seen", &|| count() == 2);
-        (2..CALLS).for_each(|number| drop(scope.spawn(move || put(number))));
+        for number in [1, 2] {
+            scope.spawn(move || put_image(repository, u8::MAX - number));
+            wait("an image that is durable is not seen", &|| images() == u64::from(number));
+        }
+        (0..threads).for_each(|number| drop(scope.spawn(move || work(number))));
         // Time enough to queue up.
         std::thread::sleep(Duration::from_millis(LOCK_WAIT_MS / 2));
-        assert_eq!((count(), returned.load(Ordering::SeqCst)), (2, 0));
+        assert_eq!(images(), 2);
         table.permit(1);
-        // Who leads a group sees it into the table; the first has, and the others of the third need not.
-        wait("nobody in the third group went on", &|| {
-            count() > 3 && u64::from(returned.load(Ordering::SeqCst)) == count() - 2
-        });
-        assert_eq!(engine.sequence(), before + count(), "the last acknowledged change");
-        assert_eq!(table.rows.applied_sequence().unwrap(), before + 1);
+        wait("nobody went on", &seen);
     });
-    assert_eq!((count(), returned.load(Ordering::SeqCst)), (u64::from(CALLS), u32::from(CALLS)));
+}
+
+/// Goal: whoever is in a durable group goes on before the table has it, and reads what it wrote.
+#[test]
+fn members_of_a_durable_group_do_not_wait_for_the_table() {
+    const CALLS: u8 = 8;
+    let (engine, metadata, repository, _) = permitting();
+    let table = metadata.inner.table();
+    let (before, applied, returned) = (engine.sequence(), table.rows.applied_sequence().unwrap(), AtomicU32::new(0));
+    let put = |number| {
+        let digest = put_image(&repository, number);
+        repository.describe_image(&Reference::Digest(digest).into()).unwrap();
+        returned.fetch_add(1, Ordering::SeqCst);
+    };
+    behind_the_table(table, &repository, CALLS, put, || {
+        let (images, returned) = (repository.describe().unwrap().usage.images, returned.load(Ordering::SeqCst));
+        // All of the third group but who leads it.
+        let seen = images > 3 && u64::from(returned) == images - 3;
+        if seen {
+            assert_eq!(engine.sequence(), before + images, "the last acknowledged change");
+            assert_eq!(table.rows.applied_sequence().unwrap(), applied + 1);
+        }
+        seen
+    });
+    assert_eq!(returned.load(Ordering::SeqCst), u32::from(CALLS));
+}
+
+/// Goal: a file that a commit gave up goes at once, even where the table does not have the tombstone yet.
+#[test]
+fn a_file_that_was_given_up_goes_before_the_table_knows() {
+    const SESSIONS: u8 = 4;
+    let (_engine, metadata, repository, fs) = permitting();
+    let call = Call::anonymous();
+    let begin = |_| {
+        let id = repository.begin_upload(Algorithm::Sha256, &call).unwrap();
+        repository.append_part(&id, PartRange { first_byte: 0, len: LEN as u64 }, content(), &call).unwrap();
+        id
+    };
+    let sessions: Vec<_> = (0..SESSIONS).map(begin).collect();
+    let files = || damage::files(&fs).unwrap().iter().filter(|path| path.starts_with("blobs")).count();
+    assert_eq!(files(), usize::from(SESSIONS));
+    let returned = AtomicU32::new(0);
+    let cancel = |number| {
+        repository.cancel_upload(&sessions[usize::from(number)], &Call::anonymous()).unwrap();
+        returned.fetch_add(1, Ordering::SeqCst);
+    };
+    behind_the_table(metadata.inner.table(), &repository, SESSIONS, cancel, || {
+        let gone = returned.load(Ordering::SeqCst) as usize;
+        gone > 0 && files() == usize::from(SESSIONS) - gone
+    });
+    assert_eq!(files(), 0);
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::engine::{Inner, collect, value};
+use crate::engine::{Inner, collect};
 use crate::format::keys;
-use crate::store::{Batch, Direction, Location, LockMode, StorageError};
+use crate::store::{Batch, Direction, Location, LockMode, LockSet, StorageError};
 
 /// Chaining-value rows that one removal takes away at a time.
 const GROUP_ROWS_AT_ONCE: usize = 1_000;
@@ -72,19 +72,28 @@ impl Inner {
         if self.open_blobs.is_read(location) {
             return Ok(false);
         }
-        let locks = self.txn.store.lock_and_get(&[(&keys::removal(location), LockMode::Exclusive)])?;
-        if value(&locks, 0).is_none() {
+        let (_locks, tombstone) = self.lock_removal(location)?;
+        if !tombstone {
             return Ok(false);
         }
         self.blobs.delete(location)?;
         Ok(true)
     }
 
+    /// Keeps everybody else from removing what is at a location; also whether a tombstone speaks of it. Who writes a tombstone
+    /// does not lock it, so a view tells that, and not what comes with the lock.
+    fn lock_removal(&self, location: Location) -> Result<(LockSet, bool), StorageError> {
+        let removal_key = keys::removal(location);
+        let locks = self.txn.store.lock_and_get(&[(&removal_key, LockMode::Exclusive)])?;
+        let tombstone = self.txn.store.view()?.get(&removal_key)?.is_some();
+        Ok((locks, tombstone))
+    }
+
     /// Drops the chaining values of a location whose file is gone for good, and then the tombstone.
     pub(crate) fn drop_removal(&self, location: Location) -> Result<Retired, StorageError> {
         let removal_key = keys::removal(location);
-        let locks = self.txn.store.lock_and_get(&[(&removal_key, LockMode::Exclusive)])?;
-        if value(&locks, 0).is_none() {
+        let (locks, tombstone) = self.lock_removal(location)?;
+        if !tombstone {
             return Ok(Retired::Gone);
         }
         let view = self.txn.store.view()?;

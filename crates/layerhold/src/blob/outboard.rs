@@ -162,10 +162,13 @@ impl Inner {
         let end = (!is_last).then_some(first + run.len());
         let done = self.txn.run(call, &mut Encoder::bare(), no_limit::<Failure>, |attempt| {
             let locks = attempt.lock::<Failure>(&[(&key, LockMode::Exclusive), (&removal_key, LockMode::Exclusive)])?;
-            let Some(row) = next_row(value(&locks, 0), value(&locks, 1), attempt.now_ms())? else {
+            let view = attempt.view()?;
+            // Who writes a removal does not lock it, so a view tells whether there is one.
+            let removal = view.get(&removal_key)?;
+            let Some(row) = next_row(value(&locks, 0), removal.as_deref(), attempt.now_ms())? else {
                 return Ok(Decision::Unchanged(false));
             };
-            let old = rows_from(attempt.view()?.as_ref(), location, first, end)?;
+            let old = rows_from(view.as_ref(), location, first, end)?;
             let mut commit = Commit::new(locks, event.clone(), true);
             old.iter().for_each(|key| commit.batch.delete(key));
             put_values(&mut commit.batch, location, first, run);

@@ -222,9 +222,14 @@ impl Repository {
         if scope.is_none() && call.operation_id.is_none() {
             return Err(self.not_found().into());
         }
-        let (document, digest) = put
-            .judge(&self.registry.limits)
-            .map_err(|error| if scope.is_none() { self.not_found().into() } else { error })?;
+        let (document, digest) = match put.judge(&self.registry.limits) {
+            Ok(judged) => judged,
+            // Without a lock, what was found may be gone by now.
+            Err(error) => {
+                let exists = self.find(inner.txn.store.view()?.as_ref())?.is_some();
+                return Err(if exists { error } else { self.not_found().into() });
+            }
+        };
         let mut tags: Vec<Tag> = Vec::with_capacity(put.tags.len());
         put.tags.iter().for_each(|tag| {
             if !tags.contains(tag) {
@@ -373,8 +378,8 @@ impl Put<'_> {
 
     fn judge_image_limit(&self, attempt: &Attempt<'_>, scope: Scope) -> Result<(), Stop<PutError>> {
         let limit = self.repository.registry.limits.images;
-        let usage = attempt.peek(&[&keys::repository_usage(scope)])?;
-        let UsageRow([images, ..]) = UsageRow::decode_optional(usage.get(0))?.unwrap_or_default();
+        let usage = attempt.view()?.get(&keys::repository_usage(scope))?;
+        let UsageRow([images, ..]) = UsageRow::decode_optional(usage.as_deref())?.unwrap_or_default();
         if images >= limit { Err(Stop::Refused(PutError::ImageLimit { limit })) } else { Ok(()) }
     }
 

@@ -143,7 +143,8 @@ impl Repository {
         passed_ms.is_none_or(|passed_ms| passed_ms >= inner.options.pull_time_ms) && inner.check_writable().is_ok()
     }
 
-    /// Moves the pull time, unless somebody is changing the manifest: the next pull moves it then.
+    /// Moves the pull time, unless somebody is changing the manifest or a change of it is still being applied: the next pull
+    /// moves it then.
     fn note_pull(&self, scope: Scope, digest: &Digest) -> Result<(), StorageError> {
         let inner = self.inner();
         let manifest_key = keys::manifest(scope, digest);

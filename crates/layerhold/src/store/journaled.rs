@@ -530,6 +530,8 @@ impl<T: Table> Journaled<T> {
         };
         // A group before this one is durable and not in the table: this one must not overtake it.
         turn.wait().map_err(|()| {
+            self.pending.stick();
+            self.rows.clear();
             uncertain(StorageError::Poisoned { cause: "an earlier group could not be applied".to_owned() })
         })?;
         // One group is synced while one is applied, and no more: where applying takes longer, those who come meanwhile

@@ -161,6 +161,9 @@ pub trait MetadataStore: Send + Sync {
     ///
     /// The answer holds the values in the order asked for. A key asked for twice is locked once in the stronger mode.
     /// Waiting is bounded: a lock that does not come in time is [`StorageError::Unavailable`], and nothing is held.
+    ///
+    /// A row that is written under its own lock is here as it was committed last. One that others write without it may be
+    /// older than what its writer was told: what such a row holds, a view tells.
     fn lock_and_get(&self, rows: &[(&[u8], LockMode)]) -> Result<LockSet, StorageError>;
 
     /// The same without waiting for a lock: `None`, and nothing held, where one is not free. A store that cannot tell

@@ -7,7 +7,7 @@ use super::{Batch, StorageError, View};
 /// [`Journaled`](super::journaled::Journaled) turns a table into a durable [`MetadataStore`](super::MetadataStore) by
 /// writing each group to the journal first and replaying what a crash took from the table.
 pub trait Table: Send + Sync {
-    /// A view of everything that was applied before the call.
+    /// A view of everything that was applied before the call. It does not wait for an [`Table::apply`] that is under way.
     fn view(&self) -> Result<Box<dyn View + '_>, StorageError>;
 
     /// Reads without the cost of a view.

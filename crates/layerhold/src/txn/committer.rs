@@ -293,10 +293,13 @@ impl Committer {
         self.settle(&group, &outcome, committed);
         // The locks go before anybody is told of a failure, so that whoever tries again finds them free.
         drop(group.members);
-        if let Err(error) = &outcome
-            && !committed
-        {
-            group.slots.iter().for_each(|(slot, _)| slot.finish(Err(Refusal::Store(repeat(error)))));
+        if !committed {
+            for (slot, sequence) in &group.slots {
+                slot.finish(match &outcome {
+                    Ok(()) => Ok(*sequence),
+                    Err(error) => Err(Refusal::Store(repeat(error))),
+                });
+            }
         }
         led.stage.set(Stage::Ended);
     }
@@ -416,7 +419,8 @@ impl Committer {
     /// Brings the ledger up to date with what became of a group.
     fn settle(&self, group: &Group, outcome: &Result<(), CommitError>, committed: bool) {
         let mut ledger = self.ledger.lock();
-        // Nothing of the group is there and no later group was formed: its sequences and its counting are undone.
+        // Nothing of the group is there, and no later group was formed because none is before this one is committed: its
+        // sequences and its counting are undone.
         let undone = matches!(outcome, Err(CommitError::Failed(_) | CommitError::Conflict)) && !committed;
         for (key, before) in &group.counters {
             if let Entry::Occupied(mut entry) = ledger.counters.entry(key.clone()) {
@@ -432,7 +436,7 @@ impl Committer {
             ledger.counters.retain(|_, counter| counter.groups > 0);
         }
         match outcome {
-            Ok(()) => {}
+            Ok(()) => ledger.acknowledged_sequence = ledger.acknowledged_sequence.max(group.last_sequence),
             Err(_) if undone => {
                 ledger.last_sequence = group.first_sequence - 1;
                 // Whoever ends something because of a failed sync and cannot even commit that must not go on with its file.
