@@ -4,7 +4,7 @@
 //! FORMAT    what this is: magic, format version, store id; called FORMAT.new until the store is made
 //! LOCK      who has it open
 //! RECOVERY  a choice of an operator that is under way (docs/format.md, "When a store does not open")
-//! journal/  the commit log (docs/format.md, "Journal")
+//! journal/  the commit log (docs/format-journal.md)
 //! table/    rows, in RocksDB
 //! blobs/    large blobs, a file each
 //! ballast   room that is given up when there is no other

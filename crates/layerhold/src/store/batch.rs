@@ -1,6 +1,6 @@
 //! The writes of one transaction, already in the bytes that the journal keeps.
 
-/// Puts and deletes in order, encoded as they are journaled (docs/format.md, "Batch").
+/// Puts and deletes in order, encoded as they are journaled (docs/format-journal.md, "Batch").
 ///
 /// Later writes of a key win. Each entry is `kind u8` (1 put, 2 delete), `key length u32`, key and, for a put,
 /// `value length u32`, value; integers are big-endian.

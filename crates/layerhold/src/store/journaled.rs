@@ -104,7 +104,7 @@ impl JournaledOptions {
     }
 }
 
-/// A [`MetadataStore`] over a [`Table`] and a journal of its own (docs/format.md, "Journal").
+/// A [`MetadataStore`] over a [`Table`] and a journal of its own (docs/format-journal.md).
 ///
 /// A group is durable when its record in the journal is, with one sync. It is applied to the table after that, in the
 /// order of the journal, so readers see nothing that a crash can take back. Until it is in the table, readers see it over the

@@ -2,7 +2,7 @@
 //!
 //! RocksDB keeps no log of its own here: the journal above is the commit point and replays what the memtables lose in
 //! a crash. One column family holds everything, so one flush is one atomic step and what a crash leaves is a prefix of
-//! what was applied. The options are one table in docs/format-journal.md.
+//! what was applied. The options are one table in docs/format-journal.md, "Metadata table".
 
 use std::io;
 use std::path::{Path, PathBuf};

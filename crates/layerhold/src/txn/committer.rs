@@ -272,23 +272,18 @@ impl Committer {
             return;
         }
         led.stage.set(Stage::Committing);
-        let outcome =
-            self.store.commit(
-                &group.members,
-                group.last_sequence,
-                Durability::Synced,
-                &mut |milestone| match milestone {
-                    Milestone::Committed => {
-                        self.ledger.lock().acknowledged_sequence = group.last_sequence;
-                        led.stage.set(Stage::Committed);
-                        group.slots.iter().for_each(|(slot, sequence)| slot.finish(Ok(*sequence)));
-                    }
-                    Milestone::Next => {
-                        led.handed_over.set(true);
-                        self.hand_over();
-                    }
-                },
-            );
+        let mut reached = |milestone| match milestone {
+            Milestone::Committed => {
+                self.ledger.lock().acknowledged_sequence = group.last_sequence;
+                led.stage.set(Stage::Committed);
+                group.slots.iter().for_each(|(slot, sequence)| slot.finish(Ok(*sequence)));
+            }
+            Milestone::Next => {
+                led.handed_over.set(true);
+                self.hand_over();
+            }
+        };
+        let outcome = self.store.commit(&group.members, group.last_sequence, Durability::Synced, &mut reached);
         let committed = led.stage.get() == Stage::Committed;
         self.settle(&group, &outcome, committed);
         // The locks go before anybody is told of a failure, so that whoever tries again finds them free.

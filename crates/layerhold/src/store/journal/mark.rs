@@ -1,4 +1,4 @@
-//! A second copy of the durable sequence, in a file of its own (docs/format.md, "Journal mark").
+//! A second copy of the durable sequence, in a file of its own (docs/format-journal.md, "Journal mark").
 //!
 //! The journal's records say what was durable before them, but damage that destroys the end of a segment destroys what
 //! the records there said as well. The mark lies elsewhere. It is written after each sync, without one of its own, so

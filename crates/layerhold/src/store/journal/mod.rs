@@ -1,4 +1,4 @@
-//! The commit journal: what is in it is committed (docs/format.md, "Journal").
+//! The commit journal: what is in it is committed (docs/format-journal.md).
 //!
 //! Groups of commits are appended to preallocated segments, each with one write and one sync; the table below learns
 //! of a group only afterwards, and keeps no log of its own. At open, what the table lost is replayed.

@@ -1,4 +1,4 @@
-//! How a record of the journal is framed (docs/format.md, "Journal record").
+//! How a record of the journal is framed (docs/format-journal.md, "Journal record").
 //!
 //! Every checksum starts from the store's id, the segment's number and the record's position. Bytes that were copied,
 //! moved, or left behind by an earlier life of a recycled segment therefore never pass for a record, whatever they

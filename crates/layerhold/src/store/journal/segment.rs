@@ -1,4 +1,4 @@
-//! The files of the journal: names, headers, and how a new one comes to be (docs/format.md, "Journal segment").
+//! The files of the journal: names, headers, and how a new one comes to be (docs/format-journal.md, "Journal segment").
 //!
 //! A segment is written full of zeros and synced before it is used, so that a commit changes neither its length nor
 //! its allocation and one `fdatasync` is one write. It is made under a spare name and gets its own name once its
